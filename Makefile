@@ -1,0 +1,45 @@
+# Rota: see README.md. Everything here is a short way to meson, ninja, pytest and the scripts in tools/.
+BUILD = build
+PYTHON = /usr/bin/python3
+
+all: $(BUILD)/build.ninja
+	@ninja -C $(BUILD) src/cli/rota src/sim/rota-sim
+
+$(BUILD)/build.ninja:
+	@tools/install
+	@meson setup $(BUILD) --buildtype=release -Ddebug=true >/dev/null
+
+run:            ## the example of the README: a cluster on this machine, and words counted on it
+	@tools/install
+	@$(MAKE) --no-print-directory all
+	@examples/wordcount/run
+
+test:           ## unit tests with sanitizers, then whole programs; the last line counts them
+	@tools/install
+	@tools/test
+
+bench: all      ## measures side by side with other ways to run jobs
+	@ninja -C $(BUILD) --quiet bench/bare_loop bench/stamp src/wire/wire_bench src/store/store_bench src/bus/bus_bench src/exec/spawn_bench
+	@bench/run $(BUILD)
+
+soak: all       ## a loaded cluster and a fault every few seconds; MINUTES=10
+	@$(PYTHON) test/soak.py --rota $(BUILD)/src/cli/rota --minutes $(or $(MINUTES),10)
+
+fuzz:           ## every parser of outside bytes; FUZZ_SECONDS=30 each
+	@tools/fuzz
+
+lint:           ## layers of the tree, cppcheck, shellcheck
+	@tools/install lint
+	@tools/lint
+
+format:         ## clang-format over all sources
+	@find src fuzz bench -name '*.[ch]' -exec clang-format -i {} +
+
+clean:
+	@-test ! -x $(BUILD)/src/cli/rota || examples/wordcount/run --stop >/dev/null 2>&1
+	@rm -rf build build-asan build-fuzz build-lint
+
+help:
+	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## +/\t/'
+
+.PHONY: all run test bench soak fuzz lint format clean help

@@ -1,0 +1,40 @@
+/* bug.h: bugs that can be planted, to test the tests: `meson -Dplant_bugs=true` builds the simulator with them switched on one
+ * at a time (rota-sim --bug NAME); in every other build BUG(x) is the constant 0 and leaves no trace. */
+#ifndef ROTA_BASE_BUG_H
+#define ROTA_BASE_BUG_H
+
+#define BUG_LIST(B) \
+    B(reply_before_commit, "the master answers before the commit") \
+    B(send_before_commit, "the master sends START and REPORT_ACK before the commit") \
+    B(commit_not_synced, "the last commit is lost in a crash although it was answered") \
+    B(no_fence, "a report of an older attempt counts") \
+    B(no_token, "a report without the right token counts") \
+    B(old_orders, "a worker obeys messages of an older epoch or session") \
+    B(start_twice, "a worker forgets what was acknowledged and takes a late START again") \
+    B(spawn_before_journal, "a worker spawns before its journal is durable") \
+    B(exec_again, "a restarted worker starts accepted attempts again") \
+    B(retry_cancelled, "a cancelled task is tried again") \
+    B(release_not_journalled, "a release is not written to the journal") \
+    B(leak_resources, "the resources of a lost attempt are not given back") \
+    B(no_resend, "a lost START is not sent again") \
+    B(infra_counts, "failures of the infrastructure count as the job's") \
+    B(overbook, "a worker starts more than fits") \
+    B(forget_returned, "a task of an array that came back is not queued again") \
+    B(invent_success, "an attempt whose end nobody saw counts as a success")
+
+enum bug {
+    BUG_NONE,
+#define B(name, text) BUG_##name,
+    BUG_LIST(B)
+#undef B
+    BUGS
+};
+
+#ifdef ROTA_PLANT_BUGS
+extern enum bug bug_planted;
+#define BUG(name) (bug_planted == BUG_##name)
+#else
+#define BUG(name) 0
+#endif
+
+#endif

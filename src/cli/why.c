@@ -1,0 +1,125 @@
+#include "cli/why.h"
+
+#include <string.h>
+
+#include "base/parse.h"
+#include "cli/verb.h"
+
+struct dim {
+    const char *one, *many;
+    bool milli, size;
+};
+
+static struct dim dim_of(const char *name)
+{
+    if (strcmp(name, "cpus") == 0)
+        return (struct dim){ "CPU", "CPUs", true, false };
+    if (strcmp(name, "gpus") == 0)
+        return (struct dim){ "GPU", "GPUs", true, false };
+    if (strcmp(name, "mem_bytes") == 0)
+        return (struct dim){ "of memory", "of memory", false, true };
+    return (struct dim){ name, name, false, false };
+}
+
+static void amount(struct buf *out, const struct dim *d, int64_t value)
+{
+    if (d->size)
+        format_size(out, (uint64_t)value);
+    else if (d->milli)
+        format_milli(out, (uint64_t)value);
+    else
+        buf_i64(out, value);
+}
+
+static void dim_sentence(struct buf *out, const json_t *dim, int64_t ready)
+{
+    struct dim d = dim_of(json_text(dim, "name", "?"));
+    int64_t need = json_int(dim, "need", 0), refused = json_int(dim, "nodes_refused", 0);
+    int64_t free_most = json_int(dim, "free_most", 0), capacity_most = json_int(dim, "capacity_most", 0);
+    buf_str(out, "It needs ");
+    amount(out, &d, need);
+    buf_printf(out, " %s; ", d.milli && need == 1000 ? d.one : d.many);
+    if (need > capacity_most) {
+        buf_str(out, "the largest node has ");
+        amount(out, &d, capacity_most);
+    } else {
+        buf_str(out, "the most that is free on one node is ");
+        amount(out, &d, free_most);
+        buf_str(out, " (the largest has ");
+        amount(out, &d, capacity_most);
+        buf_char(out, ')');
+    }
+    if (refused == ready)
+        buf_str(out, ready == 1 ? "; the one ready node refuses it for that.\n"
+                                : "; every ready node refuses it for that.\n");
+    else
+        buf_printf(out, "; %lld of %lld ready nodes refuse%s it for that.\n", (long long)refused, (long long)ready,
+                   refused == 1 ? "s" : "");
+}
+
+static void nodes_sentence(struct buf *out, const json_t *why)
+{
+    int64_t ready = json_int(why, "nodes_ready", 0), total = json_int(why, "nodes_total", 0);
+    if (total == 0)
+        buf_str(out, "No worker has ever joined: `rota worker --bus URL` starts one.\n");
+    else
+        buf_printf(out, "%lld of %lld nodes %s ready; `rota nodes` shows them.\n", (long long)ready, (long long)total,
+                   ready == 1 ? "is" : "are");
+}
+
+static bool is_one_of(const char *word, const char *const *words, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (strcmp(word, words[i]) == 0)
+            return true;
+    return false;
+}
+
+static void details(struct buf *out, const json_t *why, const char *reason)
+{
+    static const char *const about_dims[] = { "resources", "too_big" }, *const about_time[] = { "begin", "backoff" };
+    static const char *const about_nodes[] = { "no_nodes", "contact" };
+    int64_t blocked_by = json_int(why, "blocked_by", 0), before = json_int(why, "jobs_before", 0),
+            ready = json_int(why, "nodes_ready", 0);
+    const json_t *dim;
+    size_t i;
+    if (is_one_of(reason, about_dims, 2))
+        json_array_foreach(json_object_get(why, "dims"), i, dim) dim_sentence(out, dim, ready);
+    if (is_one_of(reason, about_nodes, 2))
+        nodes_sentence(out, why);
+    if (is_one_of(reason, about_time, 2) && json_real_of(why, "due_in_s", 0) > 0) {
+        buf_str(out, "That is over in ");
+        human_duration(out, json_real_of(why, "due_in_s", 0));
+        buf_str(out, ".\n");
+    }
+    if (strcmp(reason, "dependency") == 0 && blocked_by)
+        buf_printf(out, "The first that has not ended as asked is job %lld; `rota why %lld` goes on from there.\n",
+                   (long long)blocked_by, (long long)blocked_by);
+    if (strcmp(reason, "order") == 0 && blocked_by)
+        buf_printf(out, "Job %lld goes before it and does not fit yet; `rota why %lld` says why.\n",
+                   (long long)blocked_by, (long long)blocked_by);
+    if (before && (strcmp(reason, "order") == 0 || strcmp(reason, "resources") == 0))
+        buf_printf(out, "%lld job%s with the same needs %s first.\n", (long long)before, before == 1 ? "" : "s",
+                   before == 1 ? "goes" : "go");
+}
+
+void why_sentences(const json_t *why, struct buf *out)
+{
+    const char *state = json_text(why, "state", "?"), *reason = json_text(why, "reason", "nothing");
+    if (strcmp(reason, "nothing") == 0)
+        buf_printf(out, "Job %lld is %s: %s.\n", (long long)json_int(why, "id", 0), state,
+                   json_text(why, "text", reason));
+    else
+        buf_printf(out, "Job %lld waits: %s.\n", (long long)json_int(why, "id", 0), json_text(why, "text", reason));
+    details(out, why, reason);
+    const json_t *one;
+    size_t i;
+    json_array_foreach(json_object_get(why, "all"), i, one)
+    {
+        const char *also = json_text(one, "reason", "");
+        if (strcmp(also, reason) == 0)
+            continue;
+        buf_printf(out, "Also: %s.\n", json_text(one, "text", also));
+        details(out, why, also);
+    }
+}

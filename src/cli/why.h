@@ -1,0 +1,12 @@
+/* why.h: the answer of /why as sentences with numbers. Pure. */
+#ifndef ROTA_CLI_WHY_H
+#define ROTA_CLI_WHY_H
+
+#include <jansson.h>
+
+#include "base/buf.h"
+
+/* One sentence or more, each on a line of its own. */
+void why_sentences(const json_t *why, struct buf *out);
+
+#endif

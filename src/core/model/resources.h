@@ -1,0 +1,56 @@
+/* resources.h: what a job needs and a node has, as a vector that is compared in every dimension.
+ * The first three dimensions are fixed; the others are named resources (licences, disks), numbered by the master in the
+ * order in which they first appear (record RESOURCE). */
+#ifndef ROTA_CORE_MODEL_RESOURCES_H
+#define ROTA_CORE_MODEL_RESOURCES_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum resource_dim {
+    RES_CPU,   /* thousandths of a CPU */
+    RES_MEM,   /* bytes */
+    RES_GPU,   /* thousandths of a GPU */
+    RES_NAMED, /* first named resource, in units */
+    RES_DIMS = 8
+};
+#define RES_NAMED_MAX (RES_DIMS - RES_NAMED)
+#define RES_NAME_BYTES 32 /* longest name of a named resource, with the final zero */
+
+struct resources {
+    uint64_t v[RES_DIMS];
+};
+
+static inline bool resources_fit(const struct resources *need, const struct resources *have)
+{
+    for (int d = 0; d < RES_DIMS; d++)
+        if (need->v[d] > have->v[d])
+            return false;
+    return true;
+}
+
+static inline void resources_add(struct resources *to, const struct resources *more)
+{
+    for (int d = 0; d < RES_DIMS; d++)
+        to->v[d] += more->v[d];
+}
+
+/* The caller knows that `less` fits. */
+static inline void resources_sub(struct resources *from, const struct resources *less)
+{
+    for (int d = 0; d < RES_DIMS; d++)
+        from->v[d] -= less->v[d];
+}
+
+static inline bool resources_equal(const struct resources *a, const struct resources *b)
+{
+    for (int d = 0; d < RES_DIMS; d++)
+        if (a->v[d] != b->v[d])
+            return false;
+    return true;
+}
+
+/* The largest share of any dimension of `whole` that `part` takes (dominant share, Ghodsi et al. 2011); 0 .. 1. */
+double resources_share(const struct resources *part, const struct resources *whole);
+
+#endif

@@ -1,0 +1,32 @@
+/* keys.h: idempotency keys of submissions that are decided but not durable yet. The store knows the durable ones. */
+#ifndef ROTA_MASTER_KEYS_H
+#define ROTA_MASTER_KEYS_H
+
+#include "base/arena.h"
+#include "base/list.h"
+#include "core/model/ids.h"
+
+/* Of the job as it was understood, and of the text as it came: a repeat is the same job if one of the two is the same.
+ * (The first forgives other spelling, the second times such as now+2h, which mean something else when they are sent
+ * again.) */
+#define KEY_DIGEST_BYTES 64
+
+struct key_entry {
+    struct list_node bucket;
+    struct list_node ride;      /* with the others of its batch */
+    uint64_t hash;
+    struct bytes owner, key;
+    uint8_t digest[KEY_DIGEST_BYTES];
+    job_id job;
+};
+
+struct key_table;
+struct key_table *keys_new(void);
+void keys_free(struct key_table *t);
+const struct key_entry *keys_find(const struct key_table *t, struct bytes owner, struct bytes key);
+/* Everything is copied into the arena, which lives until the entry is removed. */
+void keys_add(struct key_table *t, struct arena *arena, struct list_node *ride, struct bytes owner, struct bytes key,
+              const uint8_t digest[KEY_DIGEST_BYTES], job_id job);
+void keys_remove_all(struct list_node *ride); /* the batch is durable */
+
+#endif

@@ -1,0 +1,230 @@
+/* master_int.h: what the files of the master's shell share.
+ *
+ * One thread runs everything here; the store has one of its own behind its port. Callbacks of loop, HTTP and bus step
+ * the brain at once (master_step), which adds the effects to the gate; at the end of each turn of the loop the gate is
+ * sealed and its batch goes to the store. When the store says it is durable, the batch's sends and replies are
+ * performed. */
+#ifndef ROTA_MASTER_INT_H
+#define ROTA_MASTER_INT_H
+
+#include "api/auth.h"
+#include "api/feed.h"
+#include "api/route.h"
+#include "api/select.h"
+#include "base/list.h"
+#include "bus/bus.h"
+#include "core/model/gate.h"
+#include "core/sched/sched_view.h"
+#include "io/http.h"
+#include "io/loop.h"
+#include "master/keys.h"
+#include "master/master.h"
+#include "master/spec_cache.h"
+#include "store/store.h"
+#include "wire/json_out.h"
+#include "wire/spec.h"
+#include "wire/wire.h"
+
+#define GATE_RECORDS_MAX 200000u            /* gathered and not durable; more submissions are refused */
+#define GATE_BYTES_MAX (64u * 1024 * 1024)  /* specs that wait with them */
+#define JOB_BODY_MAX (1024u * 1024)         /* one request that is no stream; one line of a stream */
+#define SCAN_TURN_NS 8000000                /* how long walks over jobs may keep the loop in one turn */
+#define SCANS_MAX 1000u                     /* waits and bulk changes at the same time */
+#define LOG_READERS_MAX 256u
+#define DELAYED_MAX 256u                    /* answers to wrong tokens held back at the same time */
+
+/* What rides along with the records of one batch. Two of them change places as the gate's sides do. */
+struct ride {
+    struct arena arena;
+    struct store_job *jobs; size_t jobs_count, jobs_cap;
+    struct store_tail *tails; size_t tails_count, tails_cap;
+    struct list_node keys;       /* struct key_entry: idempotency keys that the store does not know yet */
+    size_t bytes;
+};
+
+struct master;
+struct log_reader;
+struct scan;
+struct bulk;
+struct sse_client;
+struct backup;
+
+/* One HTTP exchange. Lives while its request lives or somebody holds it. */
+struct exchange {
+    struct master *m;
+    struct http_request *r;      /* NULL: the client is gone */
+    const struct route *route;
+    char *arg;                   /* the placeholder's text; NULL: none */
+    const struct auth_identity *who; /* NULL on open routes */
+    struct buf body;
+    uint32_t holds;
+    bool answered;
+    int64_t begun_ns;
+    /* the answer, made when it was decided and sent when it may be */
+    int status;
+    const char *type;
+    struct buf answer;
+    struct err err;              /* status < 0: this instead */
+    char location[40];
+    /* at most one of these */
+    struct bulk *bulk;
+    struct scan *scan;
+    struct log_reader *log;
+    struct sse_client *sse;
+    int64_t delayed_until_ms;    /* an answer to a wrong token */
+    struct list_node delayed;
+};
+
+struct master {
+    const struct master_config *config;
+    struct loop *loop;
+    struct store *store;
+    struct sched *sched;
+    struct gate *gate;
+    struct bus *bus;
+    struct http_server *http;
+    struct auth *auth;
+    struct store_meta meta;
+    uint64_t epoch;
+    char owner[65];              /* OS user who started the master: the admin token's user */
+
+    int64_t now_ms, wall_ms;     /* of this turn; 0: not read yet */
+    int64_t wake_at_ms;          /* the brain's next tick */
+    const struct effects *fx;    /* of the last step */
+    struct effects fx_last;
+
+    struct ride rides[2];
+    int ride_filling;
+    const struct gate_batch *batch; /* at the store; NULL: none */
+    int64_t batch_begun_ns;
+    bool batch_full;             /* it did not fit; it is appended again */
+    int64_t append_again_at_ms;
+    int64_t flush_at_ms;              /* what has gathered waits until then for more; INT64_MAX: nothing waits */
+    bool store_low;              /* nothing new is accepted and nothing started */
+    int64_t housekeeping_at_ms;
+    uint64_t committed_seq;
+    uint64_t http_refused_seen, feed_gaps_seen; /* what metrics have counted already */
+
+    struct key_table *keys;      /* idempotency keys on their way to the store */
+    struct spec_cache *specs;
+    struct arena turn;           /* reset at the top of each turn */
+    struct arena submit;
+    struct {
+        struct buf line, encoded;
+        struct arena arena;
+        struct job_spec spec;
+        const struct auth_identity *who;
+        bool valid;
+    } memo;
+
+    struct wire_writer *wire;
+    struct arena inbound;        /* the batch being decoded */
+    struct outbound *out;        /* by session, while a batch is performed */
+
+    struct list_node scans;      /* struct scan */
+    size_t scans_count;
+    struct list_node blocked;    /* struct scan: waits whose next job has not ended */
+    struct list_node bulks;      /* struct bulk: paused streams of jobs */
+    struct list_node logs;       /* struct log_reader */
+    size_t logs_count;
+    uint64_t log_request_last;
+    struct list_node delayed;    /* struct exchange */
+    size_t delayed_count;
+    struct feed feed;
+    int64_t heartbeat_at_ms;     /* of event streams */
+    struct list_node sse;        /* struct sse_client */
+    struct backup *backup;       /* under way; NULL: none */
+
+    bool ready;                  /* EPOCH is durable */
+    bool stopping;
+    int64_t started_wall_ms;
+    int exit_code;               /* -1: go on */
+    struct err failure;
+};
+
+/* --- master.c --- */
+int64_t master_now_ms(struct master *m);
+/* Steps the brain and adds its effects to the gate. m->fx are they, until the next step. */
+void master_step(struct master *m, struct sched_event *ev, struct sched_result *result);
+struct ride *master_ride(struct master *m);       /* the one that gathers */
+bool master_crowded(struct master *m);            /* no room for more records now */
+bool master_quiet(struct master *m);              /* nothing has been decided that is not durable */
+void master_fail(struct master *m, int exit_code, const struct err *err); /* ends master_run with this */
+
+/* --- master_http.c: exchanges --- */
+void master_http_events(struct master *m, struct http_events *events);
+void exchange_hold(struct exchange *x);
+void exchange_drop(struct exchange *x);           /* may free x */
+/* Decides the answer from x->answer; it is sent when everything decided before is durable. May free x: do not touch it
+ * after. */
+void exchange_reply(struct exchange *x, int status, const char *type);
+void exchange_json(struct exchange *x, int status);
+void exchange_error(struct exchange *x, const struct err *err);
+/* The same without waiting: for answers that tell nothing of jobs. */
+void exchange_reply_now(struct exchange *x, int status, const char *type);
+void exchange_error_now(struct exchange *x, const struct err *err);
+void exchange_send(struct exchange *x);           /* the gate opened */
+void master_delayed_run(struct master *m);
+/* Query parameter as a number; `missing` if absent. */
+int exchange_query_u64(struct exchange *x, const char *name, uint64_t min, uint64_t max, uint64_t missing,
+                       uint64_t *out, struct err *err);
+void problem_json(struct buf *out, const struct err *err,
+                  struct bytes members); /* members: ",\"accepted\":3" or empty */
+
+/* --- master_submit.c --- */
+void submit_body(struct exchange *x, struct bytes piece); /* a piece of a stream of jobs */
+void submit_gone(struct exchange *x);
+void submit_resume(struct master *m);                     /* after a commit: streams that were paused go on */
+/* Submits again what the spec says, as `retry_of`, with other tasks if `tasks` is not 0. */
+int submit_again(struct master *m, const struct auth_identity *who, job_id retry_of, uint32_t first, uint32_t step,
+                 uint32_t tasks, job_id *job, struct err *err);
+
+/* --- master_jobs.c --- */
+void resources_json(struct master *m, struct json_out *j, const struct resources *r); /* members */
+void counts_json(struct json_out *j, const char *key, const uint32_t counts[JOB_STATES]);
+void job_json(struct master *m, struct json_out *j, const struct job_view *v); /* members of the short form */
+void settle_counts(struct job_view *v);                    /* see there */
+const char *node_name_text(void *arg, uint32_t node);     /* for wire_record_json; arg: struct master */
+int job_ref_parse(struct exchange *x, job_id *job, uint32_t *task, struct job_view *view, struct err *err);
+
+/* --- master_scan.c: walks over many jobs in slices --- */
+bool scans_run(struct master *m);                         /* true: there is more to do at once */
+void scans_committed(struct master *m, const struct gate_batch *batch);
+int64_t scans_due_ms(struct master *m);                   /* when the next wait times out */
+void scan_gone(struct exchange *x);
+void scans_free(struct master *m);
+
+/* --- master_logs.c --- */
+void logs_chunk(struct master *m, uint64_t session, const struct message *chunk);
+void logs_session_gone(struct master *m, uint64_t session);
+void logs_committed(struct master *m, const struct gate_batch *batch);
+int64_t logs_due_ms(struct master *m);
+void logs_run(struct master *m);
+void log_gone(struct exchange *x);
+
+/* --- master_events.c --- */
+void events_init(struct master *m);
+void events_publish(struct master *m, const struct gate_batch *batch);
+void sse_gone(struct exchange *x);
+bool sse_run(struct master *m);                           /* true: there is more to do at once */
+void events_count(struct master *m, const struct gate_batch *batch); /* metrics */
+void metrics_refresh(struct master *m);
+
+/* --- backup.c --- */
+void backup_end(struct master *m);                        /* waits for the one under way */
+
+/* --- master_bus.c --- */
+void master_bus_events(struct master *m, struct bus_events *events);
+struct outbound *outbound_new(void);
+void outbound_free(struct outbound *o);
+void outbound_add(struct outbound *o, const struct send *send);
+void outbound_flush(struct master *m);
+void master_send(struct master *m, uint64_t session,
+                 const struct message *message); /* at once: not for what rests on records */
+
+/* --- handlers, by schema/api.def --- */
+#define ROUTE(method, pattern, role, handler, body, query, help) void api_##handler(struct exchange *x);
+#include "api.def"
+#undef ROUTE
+
+#endif
