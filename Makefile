@@ -15,14 +15,18 @@ run:            ## the example of the README: a cluster on this machine, and wor
 	@examples/wordcount/run
 
 test:           ## unit tests with sanitizers, then whole programs; the last line counts them
-	@tools/install
+	@tools/install test
 	@tools/test
 
 bench: all      ## measures side by side with other ways to run jobs
-	@ninja -C $(BUILD) --quiet bench/bare_loop bench/stamp src/wire/wire_bench src/store/store_bench src/bus/bus_bench src/exec/spawn_bench
+	@tools/install bench
+	@ninja -C $(BUILD) --quiet bench/bare_loop bench/cycle_bench bench/stamp src/wire/wire_bench src/store/store_bench src/bus/bus_bench src/exec/spawn_bench
 	@bench/run $(BUILD)
 
-soak: all       ## a loaded cluster and a fault every few seconds; MINUTES=10
+soak: all       ## KILLS=200 workers killed under containers; a loaded cluster and a fault every few seconds; MINUTES=10
+	@tools/install test
+	@ROTA=$(BUILD)/src/cli/rota ROTA_TEST_DOCKER_KILLS=$(or $(KILLS),200) PYTHONDONTWRITEBYTECODE=1 \
+	    $(PYTHON) -m pytest -q -p no:cacheprovider test/e2e/test_docker.py -k killed_anywhere
 	@$(PYTHON) test/soak.py --rota $(BUILD)/src/cli/rota --minutes $(or $(MINUTES),10)
 
 fuzz:           ## every parser of outside bytes; FUZZ_SECONDS=30 each
@@ -37,7 +41,7 @@ format:         ## clang-format over all sources
 
 clean:
 	@-test ! -x $(BUILD)/src/cli/rota || examples/wordcount/run --stop >/dev/null 2>&1
-	@rm -rf build build-asan build-fuzz build-lint
+	@rm -rf build build-asan build-fuzz build-lint build-tsan
 
 help:
 	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## +/\t/'

@@ -54,10 +54,11 @@ static void start_one(struct bench *b, uint64_t last)
     exit(1);
 }
 
-static void on_vacated(void *arg, struct attempt_ref ref)
+static void on_vacated(void *arg, struct attempt_ref ref, struct attempt_ref passed_to)
 {
     struct bench *b = arg;
     (void)ref;
+    (void)passed_to;
     start_one(b, b->jobs);
 }
 

@@ -2,10 +2,10 @@
  *
  *     store_bench [DIR]            default: a new directory below $TMPDIR or /tmp, removed at the end
  *
- * Writes jobs through the store's thread, as the master does. A batch of size n has n SUBMITTED records with specs of 200 bytes,
- * n ASSIGNED of the jobs before and n STARTED and ENDED of those before them: 4 records per job, spread over three
- * commits, each with its sync. Then the time from opening a store with 1,000,000 pending jobs to the end of its replay,
- * after a clean close and after a kill. One line per measurement. */
+ * Writes jobs through the store's thread, as the master does. A batch of size n has n SUBMITTED records with specs of
+ * 200 bytes, n ASSIGNED of the jobs before and n STARTED and ENDED of those before them: 4 records per job, spread over
+ * three commits, each with its sync. Then the time from opening a store with 1,000,000 pending jobs to the end of its
+ * replay, after a clean close and after a kill. One line per measurement. */
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
@@ -114,12 +114,14 @@ static void run_job(struct bench *b, struct wave *w, uint64_t job, int stage, in
     struct record *r = &w->records[w->records_count];
     if (stage == 1) {
         r[0] = (struct record){ .kind = EV_ASSIGNED, .seq = ++b->seq, .at_wall_ms = wall_ms };
-        r[0].assigned = (struct ev_assigned){ .job = job, .task = TASK_SINGLE, .attempt = 1, .node = 1 + (uint32_t)(job % 100) };
+        r[0].assigned =
+            (struct ev_assigned){ .job = job, .task = TASK_SINGLE, .attempt = 1, .node = 1 + (uint32_t)(job % 100) };
         w->records_count++;
         return;
     }
     r[0] = (struct record){ .kind = EV_STARTED, .seq = ++b->seq, .at_wall_ms = wall_ms };
-    r[0].started = (struct ev_started){ .job = job, .task = TASK_SINGLE, .attempt = 1, .node = 1 + (uint32_t)(job % 100) };
+    r[0].started =
+        (struct ev_started){ .job = job, .task = TASK_SINGLE, .attempt = 1, .node = 1 + (uint32_t)(job % 100) };
     r[1] = (struct record){ .kind = EV_ENDED, .seq = ++b->seq, .at_wall_ms = wall_ms };
     r[1].ended = (struct ev_ended){ .job = job, .task = TASK_SINGLE, .attempt = 1, .node = 1 + (uint32_t)(job % 100),
                                     .final = JOB_SUCCEEDED, .run_ms = 1234, .cpu_ms = 1000, .rss_max_bytes = 12345678,
@@ -144,7 +146,8 @@ static double cpu_seconds(void)
 {
     struct rusage u;
     getrusage(RUSAGE_SELF, &u);
-    return (double)u.ru_utime.tv_sec + (double)u.ru_stime.tv_sec + (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
+    return (double)u.ru_utime.tv_sec + (double)u.ru_stime.tv_sec +
+           (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
 }
 
 static void measure(const char *dir, size_t size, uint64_t jobs, bool keys)
@@ -156,8 +159,8 @@ static void measure(const char *dir, size_t size, uint64_t jobs, bool keys)
     lead(&b);
     struct wave waves[2];
     for (int i = 0; i < 2; i++)
-        waves[i] = (struct wave){ mem_zero(4 * size, sizeof(struct record)), mem_zero(size, sizeof(struct store_job)), 0, 0,
-                                  mem_zero(size, sizeof *waves[i].keys) };
+        waves[i] = (struct wave){ mem_zero(4 * size, sizeof(struct record)), mem_zero(size, sizeof(struct store_job)),
+                                  0, 0, mem_zero(size, sizeof *waves[i].keys) };
     double cpu_before = cpu_seconds();
     int64_t begun_ns = clock_now_ns();
     uint64_t records_before = b.seq, waves_count = jobs / size;
@@ -173,9 +176,10 @@ static void measure(const char *dir, size_t size, uint64_t jobs, bool keys)
     struct store_stats stats;
     b.store->ops->stats(b.store, &stats);
     printf("batch=%-6zu keys=%d jobs/s=%-9.0f records/s=%-9.0f commits/s=%-7.0f commit_ms_max=%.1f cpu=%.0f%% MB=%.0f "
-           "wal_MB=%.0f\n", size, keys, (double)(waves_count * size) / seconds, (double)(b.seq - records_before) / seconds,
-           (double)waves_count / seconds, (double)stats.commit_ns_max / 1e6, 100 * (cpu_seconds() - cpu_before) / seconds,
-           (double)stats.bytes / 1e6, (double)stats.wal_bytes / 1e6);
+           "wal_MB=%.0f\n",
+           size, keys, (double)(waves_count * size) / seconds, (double)(b.seq - records_before) / seconds,
+           (double)waves_count / seconds, (double)stats.commit_ns_max / 1e6,
+           100 * (cpu_seconds() - cpu_before) / seconds, (double)stats.bytes / 1e6, (double)stats.wal_bytes / 1e6);
     fflush(stdout);
     bench_close(&b);
     for (int i = 0; i < 2; i++)
@@ -216,7 +220,8 @@ static void measure_restart(const char *dir)
     check(child >= 0);
     if (child == 0) {
         struct bench b = { 0 };
-        struct wave w = { mem_zero(10000, sizeof(struct record)), mem_zero(10000, sizeof(struct store_job)), 0, 0, NULL };
+        struct wave w = { mem_zero(10000, sizeof(struct record)), mem_zero(10000, sizeof(struct store_job)), 0, 0,
+                          NULL };
         bench_open(&b, path);
         lead(&b);
         for (uint64_t job = 0; job < PENDING_JOBS; job += 10000) {

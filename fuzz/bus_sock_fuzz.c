@@ -39,7 +39,7 @@ static void tidy(void)
 
 static void begin(void)
 {
-    struct bus_events events = { NULL, on_message, on_link };
+    struct bus_events events = { .on_message = on_message, .on_link = on_link };
     struct bus_address address = { .role = BUS_ROLE_MASTER };
     char path[64];
     check(mkdtemp(dir));

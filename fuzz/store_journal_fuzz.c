@@ -1,5 +1,5 @@
-/* Bytes as the body of a journal chunk with a right checksum, so that the records in it are reached; and once with the sum
- * given by the input. What can be read must survive being written and read again. */
+/* Bytes as the body of a journal chunk with a right checksum, so that the records in it are reached; and once with the
+ * sum given by the input. What can be read must survive being written and read again. */
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>

@@ -1,5 +1,7 @@
 #!/usr/bin/python3
-"""Long runs: 2,000 kills under load, then 20,000 seeds of the fault simulator. --rota BINARY; --minutes bounds the kills."""
+"""Long runs: 200 kills for each of --minutes under load, as many minutes of steady work, a queue of a million jobs and an array of
+a million tasks, RabbitMQ's faults at full length, 20,000 seeds of the fault simulator. --rota BINARY.
+"""
 import argparse
 import os
 import subprocess
@@ -16,11 +18,19 @@ def main():
     options = parser.parse_args()
     rota = os.path.abspath(options.rota)
     kills = str(options.minutes * 200)
-    print(f'soak: {kills} kills, seed {options.seed}', flush=True)
-    code = subprocess.run([sys.executable, '-m', 'pytest', '-q', '-x', '-p', 'no:cacheprovider', 'test/e2e/test_kills.py'], cwd=ROOT,
-                          env={**os.environ, 'ROTA': rota, 'ROTA_KILLS': kills, 'ROTA_SEED': options.seed}).returncode
-    if code:
-        return code
+    for what, tests, more in (
+            (f'{kills} kills, seed {options.seed}', ['test_kills.py'], {'ROTA_KILLS': kills, 'ROTA_SEED': options.seed}),
+            (f'{options.minutes} minutes of steady work', ['test_steady.py'], {'ROTA_STEADY_S': str(options.minutes * 60)}),
+            ('a queue of 1,000,000 jobs and an array of as many', ['test_queue.py'], {'ROTA_QUEUE': '1000000'}),
+            ('RabbitMQ: its faults at the times of the design with 300 jobs/s, 5000 jobs on three hosts, partitions of 30 to 400 s, '
+             'a cluster of three, messages lost and shuffled (about an hour; ROTA_RATE=N jobs/s)', ['test_amqp.py', 'test_hosts.py', 'test_amqp_cluster.py'],
+             {'ROTA_FAULTS': 'full', 'ROTA_HOSTS_JOBS': '5000', 'ROTA_TEST_MAX_S': '3600'})):
+        print(f'soak: {what}', flush=True)
+        code = subprocess.run([sys.executable, '-m', 'pytest', '-q', '-x', '-s', '-p', 'no:cacheprovider',
+                               *(f'test/e2e/{test}' for test in tests)], cwd=ROOT,
+                              env={**os.environ, 'ROTA': rota, 'ROTA_TEST_MAX_S': str(options.minutes * 600), **more}).returncode
+        if code:
+            return code
     print('soak: 20000 seeds of the simulator', flush=True)
     return subprocess.run([os.path.join(os.path.dirname(os.path.dirname(rota)), 'sim/rota-sim'), '1', '20000'], check=False).returncode
 

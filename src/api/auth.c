@@ -45,6 +45,22 @@ int auth_add(struct auth *a, const char *token, const char *user, enum api_role 
     return 0;
 }
 
+const struct auth_identity *auth_find_digest(const struct auth *a, const uint8_t digest[32])
+{
+    const struct auth_identity *found = NULL;
+    for (size_t i = 0; i < a->identities_count; i++)
+        if (CRYPTO_memcmp(a->identities[i].digest, digest, sizeof a->identities[i].digest) == 0)
+            found = &a->identities[i];
+    return found;
+}
+
+const struct auth_identity *auth_find(const struct auth *a, struct bytes token)
+{
+    uint8_t digest[32];
+    SHA256((const unsigned char *)token.data, token.size, digest);
+    return auth_find_digest(a, digest);
+}
+
 int auth_check(const struct auth *a, const char *authorization, const struct auth_identity **who, struct err *err)
 {
     static const char scheme[] = "Bearer ";
@@ -55,12 +71,7 @@ int auth_check(const struct auth *a, const char *authorization, const struct aut
     if (strncasecmp(authorization, scheme, sizeof scheme - 1) != 0)
         return err_field(err, ERR_UNAUTH, "authorization", remedy, "only bearer tokens are known here");
     const char *token = authorization + sizeof scheme - 1;
-    uint8_t digest[32];
-    SHA256((const unsigned char *)token, strlen(token), digest);
-    const struct auth_identity *found = NULL;
-    for (size_t i = 0; i < a->identities_count; i++)
-        if (CRYPTO_memcmp(a->identities[i].digest, digest, sizeof digest) == 0)
-            found = &a->identities[i];
+    const struct auth_identity *found = auth_find(a, bytes_str(token));
     if (!found)
         return err_field(err, ERR_UNAUTH, "authorization", remedy, "this token is not known");
     *who = found;

@@ -32,6 +32,9 @@ void auth_free(struct auth *a);
 int auth_add(struct auth *a, const char *token, const char *user, enum api_role role, struct err *err);
 /* Value of the Authorization header (may be NULL) -> who it is. ERR_UNAUTH. The identity lives as long as `a`. */
 int auth_check(const struct auth *a, const char *authorization, const struct auth_identity **who, struct err *err);
+/* The same for the bare token, and for its SHA-256; NULL: it is not known. */
+const struct auth_identity *auth_find(const struct auth *a, struct bytes token);
+const struct auth_identity *auth_find_digest(const struct auth *a, const uint8_t digest[32]);
 /* A wrong token came from `source`: how long to wait before saying so. */
 int64_t auth_failed(struct auth *a, const char *source, int64_t now_ms);
 /* A new random token. ERR_IO if the kernel gives no random bytes. */

@@ -105,6 +105,43 @@ static void a_slow_reader_gets_a_gap(void **state)
     feed_fini(&f);
 }
 
+/* However many do not read, what is held for them together is bounded; and whoever reads misses nothing. */
+static void many_slow_readers_share_a_bound(void **state)
+{
+    (void)state;
+    static struct client clients[FEED_READERS_MAX];
+    struct feed f;
+    feed_init(&f, client_write, client_unsent);
+    for (size_t i = 0; i < FEED_READERS_MAX; i++)
+        assert_true(feed_join(&f, &clients[i].reader, i % 2 ? 0 : 1, 1, 1, &clients[i]));
+    assert_int_equal(feed_bound(&f), FEED_HELD_MAX / FEED_READERS_MAX);
+    char data[1001];
+    memset(data, 'x', 1000);
+    data[1000] = 0;
+    size_t read = 0;
+    for (uint64_t seq = 1; seq <= 1000; seq++) {
+        add(&f, seq, 1, data);
+        if (seq % 10 != 0)
+            continue;
+        feed_flush(&f);
+        read += clients[7].got.size;
+        buf_clear(&clients[7].got);
+        clients[7].unsent = 0;
+    }
+    assert_int_equal(clients[7].reader.gap_first, 0);
+    assert_in_range(read, 1000 * 1000, 1000 * 1100);
+    size_t held = 0;
+    for (size_t i = 0; i < FEED_READERS_MAX; i++) {
+        held += clients[i].unsent;
+        assert_true(i == 7 || (clients[i].reader.gap_first && clients[i].reader.gap_last == 1000));
+    }
+    assert_in_range(held, FEED_HELD_MAX / 2, FEED_HELD_MAX);
+    assert_int_equal(f.gaps, FEED_READERS_MAX - 1);
+    for (size_t i = 0; i < FEED_READERS_MAX; i++)
+        leave(&f, &clients[i]);
+    feed_fini(&f);
+}
+
 static void catches_up_from_the_journal(void **state)
 {
     (void)state;
@@ -170,14 +207,36 @@ static void readers_are_bounded(void **state)
     feed_fini(&f);
 }
 
+static void a_notice_is_no_event(void **state)
+{
+    (void)state;
+    static struct client clients[3];
+    struct feed f;
+    feed_init(&f, client_write, client_unsent);
+    for (size_t i = 0; i < 3; i++)
+        assert_true(feed_join(&f, &clients[i].reader, i == 1 ? 7 : 0, 1, 1, &clients[i]));
+    clients[2].unsent = FEED_UNSENT_MAX;
+    feed_notice(&f, "health", bytes_str("{}"));
+    assert_string_equal(clients[0].got.data, "event: health\ndata: {}\n\n");
+    assert_int_equal(clients[0].reader.next_seq, 1);
+    assert_null(clients[1].got.data); /* one job's reader does not ask for it */
+    assert_null(clients[2].got.data);
+    assert_int_equal(clients[2].reader.gap_first, 0);
+    for (size_t i = 0; i < 3; i++)
+        leave(&f, &clients[i]);
+    feed_fini(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(gives_events_to_all),
         cmocka_unit_test(a_slow_reader_gets_a_gap),
+        cmocka_unit_test(many_slow_readers_share_a_bound),
         cmocka_unit_test(catches_up_from_the_journal),
         cmocka_unit_test(catching_up_stops_when_full),
         cmocka_unit_test(readers_are_bounded),
+        cmocka_unit_test(a_notice_is_no_event),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -102,16 +102,20 @@ char *buf_take(struct buf *b)
     return data;
 }
 
+#define VARINT_BYTES 10
+
 void buf_varint(struct buf *b, uint64_t value)
 {
-    uint8_t out[10];
-    size_t n = 0;
+    if (b->cap - b->size < VARINT_BYTES + 1)
+        buf_reserve(b, VARINT_BYTES);
+    uint8_t *at = (uint8_t *)b->data + b->size;
     while (value >= 0x80) {
-        out[n++] = (uint8_t)(value | 0x80);
+        *at++ = (uint8_t)(value | 0x80);
         value >>= 7;
     }
-    out[n++] = (uint8_t)value;
-    buf_add(b, out, n);
+    *at++ = (uint8_t)value;
+    *at = 0;
+    b->size = (size_t)((char *)at - b->data);
 }
 
 bool varint_read(const uint8_t **at, const uint8_t *end, uint64_t *out)

@@ -45,7 +45,7 @@ static inline struct bytes buf_bytes(const struct buf *b) { return (struct bytes
 
 /* LEB128 varints and zigzag, for records and journals. */
 void buf_varint(struct buf *b, uint64_t value);
-static inline uint64_t zigzag(int64_t v) { return ((uint64_t)v << 1) ^ (uint64_t)(v >> 63); }
+static inline uint64_t zigzag(int64_t v) { return ((uint64_t)v << 1) ^ (0 - (uint64_t)(v < 0)); }
 static inline int64_t unzigzag(uint64_t v) { return (int64_t)(v >> 1) ^ -(int64_t)(v & 1); }
 /* Reads a varint at *at (before end) and moves *at. False if cut short or longer than 10 bytes; *at is then undefined. */
 bool varint_read(const uint8_t **at, const uint8_t *end, uint64_t *out);

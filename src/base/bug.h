@@ -19,8 +19,16 @@
     B(no_resend, "a lost START is not sent again") \
     B(infra_counts, "failures of the infrastructure count as the job's") \
     B(overbook, "a worker starts more than fits") \
+    B(place_twice, "a worker does not see that a place was passed on, and gives it to another")  \
     B(forget_returned, "a task of an array that came back is not queued again") \
-    B(invent_success, "an attempt whose end nobody saw counts as a success")
+    B(snapshot_forgets, "a snapshot does not hold how often a job has failed") \
+    B(limit_off_by_one, "a limit lets in one attempt more") \
+    B(paused_runs, "jobs of a paused queue start") \
+    B(token_not_woken, "who waits for a token does not hear that it was given back") \
+    B(invent_success, "an attempt whose end nobody saw counts as a success") \
+    B(lease_from_answer, "a worker counts its lease from when the answer came, not from when it had asked") \
+    B(start_unleased, "a worker and its executor start what may not overlap without a lease, or after one that ran out") \
+    B(hold_ignored, "the master gives up what may not overlap before the worker's lease has run out")
 
 enum bug {
     BUG_NONE,

@@ -73,6 +73,12 @@ void heap_remove(struct heap *h, struct heap_node *n)
     heap_moved(h, last);
 }
 
+void heap_rebuild(struct heap *h)
+{
+    for (size_t at = h->count / 2; at > 0; at--)
+        down(h, at - 1);
+}
+
 void heap_moved(struct heap *h, struct heap_node *n)
 {
     check(n->index < h->count && h->nodes[n->index] == n);

@@ -29,6 +29,7 @@ static inline bool heap_has(const struct heap_node *n) { return n->index != HEAP
 static inline struct heap_node *heap_first(const struct heap *h) { return h->count ? h->nodes[0] : NULL; }
 void heap_push(struct heap *h, struct heap_node *n);   /* n must be nowhere */
 void heap_remove(struct heap *h, struct heap_node *n); /* n must be in h; then nowhere */
+void heap_rebuild(struct heap *h);                    /* any keys changed: restore the order, O(n) */
 void heap_moved(struct heap *h, struct heap_node *n);  /* n's key changed: restore the order */
 
 #endif

@@ -1,33 +1,22 @@
 #include "base/mac.h"
 
-#include <openssl/core_names.h>
-#include <openssl/crypto.h>
-#include <openssl/evp.h>
-#include <openssl/params.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/check.h"
 #include "base/mem.h"
 
+/* As in the paper, figure 2.1, with the changes for 128 bits of output of the reference implementation (0xee, 0xdd).
+ * Written out here because a master makes and checks a token per message: the way through OpenSSL took twenty times as
+ * long. */
+
 struct mac {
-    EVP_MAC *algorithm;
-    EVP_MAC_CTX *context;
-    uint8_t key[MAC_KEY_BYTES];
+    uint64_t key[2];
 };
 
 struct mac *mac_new(const uint8_t key[MAC_KEY_BYTES])
 {
     struct mac *m = mem_zero(1, sizeof *m);
     memcpy(m->key, key, sizeof m->key);
-    m->algorithm = EVP_MAC_fetch(NULL, "SIPHASH", NULL);
-    check(m->algorithm);
-    m->context = EVP_MAC_CTX_new(m->algorithm);
-    check(m->context);
-    size_t size = sizeof(struct mac128);
-    OSSL_PARAM params[] = { OSSL_PARAM_construct_size_t(OSSL_MAC_PARAM_SIZE, &size), OSSL_PARAM_construct_end() };
-    int set = EVP_MAC_CTX_set_params(m->context, params);
-    check(set);
     return m;
 }
 
@@ -35,24 +24,57 @@ void mac_free(struct mac *m)
 {
     if (!m)
         return;
-    EVP_MAC_CTX_free(m->context);
-    EVP_MAC_free(m->algorithm);
-    OPENSSL_cleanse(m->key, sizeof m->key);
+    explicit_bzero(m->key, sizeof m->key);
     free(m);
 }
 
-struct mac128 mac_numbers(struct mac *m, const uint64_t *numbers, size_t count)
+static inline uint64_t turn(uint64_t x, int bits)
 {
+    return x << bits | x >> (64 - bits);
+}
+
+/* One round; the state stays in registers. */
+#define ROUND(v)                                                                                                       \
+    do {                                                                                                               \
+        v[0] += v[1], v[2] += v[3];                                                                                    \
+        v[1] = turn(v[1], 13) ^ v[0], v[3] = turn(v[3], 16) ^ v[2];                                                    \
+        v[0] = turn(v[0], 32);                                                                                         \
+        v[2] += v[1], v[0] += v[3];                                                                                    \
+        v[1] = turn(v[1], 17) ^ v[2], v[3] = turn(v[3], 21) ^ v[0];                                                    \
+        v[2] = turn(v[2], 32);                                                                                         \
+    } while (0)
+
+#define TAKE(v, word)                                                                                                  \
+    do {                                                                                                               \
+        v[3] ^= (word);                                                                                                \
+        ROUND(v);                                                                                                      \
+        ROUND(v);                                                                                                      \
+        v[0] ^= (word);                                                                                                \
+    } while (0)
+
+static inline uint64_t folded(uint64_t v[4])
+{
+    for (int i = 0; i < 4; i++)
+        ROUND(v);
+    return v[0] ^ v[1] ^ v[2] ^ v[3];
+}
+
+struct mac128 mac_numbers(const struct mac *m, const uint64_t *numbers, size_t count)
+{
+    uint64_t v[4] = { m->key[0] ^ 0x736f6d6570736575u, m->key[1] ^ 0x646f72616e646f6du ^ 0xee,
+                      m->key[0] ^ 0x6c7967656e657261u, m->key[1] ^ 0x7465646279746573u };
+    for (size_t i = 0; i < count; i++)
+        TAKE(v, numbers[i]);
+    TAKE(v, (uint64_t)(count * sizeof *numbers) << 56);
     struct mac128 out;
-    size_t size = 0;
-    check(EVP_MAC_init(m->context, m->key, sizeof m->key, NULL));
-    check(EVP_MAC_update(m->context, (const unsigned char *)numbers, count * sizeof *numbers));
-    check(EVP_MAC_final(m->context, (unsigned char *)&out, &size, sizeof out));
-    check(size == sizeof out);
+    v[2] ^= 0xee;
+    out.low = folded(v);
+    v[1] ^= 0xdd;
+    out.high = folded(v);
     return out;
 }
 
 bool mac_equal(struct mac128 a, struct mac128 b)
 {
-    return CRYPTO_memcmp(&a, &b, sizeof a) == 0;
+    return ((a.low ^ b.low) | (a.high ^ b.high)) == 0;
 }

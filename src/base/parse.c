@@ -29,7 +29,7 @@ static struct shown show(const char *text)
 {
     struct shown s;
     size_t n = 0;
-    for (; text[n] && n < SHOW_MAX; n++)
+    for (; n < SHOW_MAX && text[n]; n++)
         s.text[n] = (unsigned char)text[n] < 0x20 || text[n] == 0x7f ? '?' : text[n];
     if (text[n]) {
         while (n && ((unsigned char)text[n] & 0xc0) == 0x80)

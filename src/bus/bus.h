@@ -23,6 +23,13 @@ struct bus_events {
     /* Master: a worker's session exists or is gone (numbers are never used again). Worker: session BUS_MASTER: the way
      * to the master is there or not. After `false` nothing more comes from that session. */
     void (*on_link)(void *arg, uint64_t session, bool up);
+    /* Master, may be NULL: the transport between the ends works or does not, as a whole: while it does not, silence says
+     * nothing about a worker. A transport that needs nobody in the middle never calls it; one that does is not up at open. */
+    void (*on_transport)(void *arg, bool up);
+    /* Master, may be NULL: somebody who is no worker asks for a job; answer it once with bus_answer. `user` and `key` are
+     * "" when not given; the user is one that the broker has checked. All is borrowed until it returns. A request that
+     * was not answered comes again after a break. */
+    void (*on_request)(void *arg, uint64_t request, const char *user, const char *key, struct bytes body);
 };
 
 struct bus;
@@ -35,11 +42,16 @@ struct bus_ops {
     /* Copies the body; never blocks. ERR_FULL: the peer does not read; ERR_CLOSED: there is no such session;
      * ERR_TOO_LARGE. On any error nothing was sent. Success promises nothing. */
     int (*send)(struct bus *b, uint64_t session, struct bytes body, struct err *err);
-    void (*ack)(struct bus *b, uint64_t delivery);          /* idempotent */
+    /* Idempotent. Every delivery must be acked: a transport stops delivering when too many are not. */
+    void (*ack)(struct bus *b, uint64_t delivery);
     /* Close that session: nothing more comes from it, send to it is ERR_CLOSED, on_link(false) follows. What was sent before
      * still goes out as far as the peer takes it at once. No such session: nothing happens. */
     void (*kick)(struct bus *b, uint64_t session);
     void (*stats)(const struct bus *b, struct bus_stats *out);
+    /* For those who are neither master nor worker; NULL in transports that nobody else can reach. Master only.
+     * tell: to whoever listens to that topic (dotted); it may be lost. answer: the request is settled by it. */
+    void (*tell)(struct bus *b, const char *topic, struct bytes json);
+    void (*answer)(struct bus *b, uint64_t request, struct bytes json);
     /* Frees; no callback in it or after it. May be called in a callback. What was sent before still goes out as
      * far as the peers take it at once. */
     void (*close)(struct bus *b);
@@ -50,12 +62,17 @@ struct loop;
 enum bus_role { BUS_ROLE_MASTER, BUS_ROLE_WORKER };
 struct bus_address {
     enum bus_role role;
-    const char *url;       /* "unix:/path/to/bus.sock", "mem:name"; later "amqp://..." */
+    const char *url;       /* "unix:/path/to/bus.sock", "mem:name", "amqp[s]://user@host/vhost" (rabbit_target.h) */
     const char *name;      /* worker's name, for people */
     uint8_t cluster[16];   /* bus_sock: both ends must know the same; a 32-byte secret in a 0600 file beside the socket */
 };
-/* Opens the transport that the URL names. A worker's bus reconnects by itself for ever (full jitter, 0.1 s to 5 s for unix). */
+/* Opens the transport that the URL names. A worker's bus reconnects by itself for ever (full jitter, 0.1 s to 5 s for unix, to
+ * 10 s for amqp); so does a master's, if it has something to connect to. ERR_LOCKED: there is another master, where that can
+ * be known at once; else the second one stays down until the first is gone. */
 struct bus *bus_open(struct loop *loop, const struct bus_address *address, const struct bus_events *events, struct err *err);
+
+/* Whether bus_open would take the URL: nothing is opened. ERR_INVALID says what is wrong with it. */
+int bus_check(const char *url, struct err *err);
 
 static inline int bus_send(struct bus *b, uint64_t session, struct bytes body, struct err *err) { return b->ops->send(b, session, body, err); }
 static inline void bus_ack(struct bus *b, uint64_t delivery) { b->ops->ack(b, delivery); }

@@ -39,7 +39,7 @@ static void on_link(void *arg, uint64_t session, bool up)
 static void side_open(struct side *s, enum bus_role role, const char *url)
 {
     struct bus_address address = { .role = role, .url = url, .name = "bench" };
-    struct bus_events events = { s, on_message, on_link };
+    struct bus_events events = { .arg = s, .on_message = on_message, .on_link = on_link };
     struct err err = { 0 };
     s->loop = loop_new();
     s->bus = bus_open(s->loop, &address, &events, &err);

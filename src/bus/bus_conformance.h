@@ -22,6 +22,7 @@ struct bus_rig {
     struct bus *(*open)(void *arg, struct loop *loop, enum bus_role role, const char *name,
                         const struct bus_events *events, struct err *err);
     size_t queue_slack; /* bytes beyond BUS_QUEUE_MAX that may be under way to a peer that does not read */
+    bool second_master_waits; /* it is not refused at open, but stays down until the first is gone */
 };
 
 #define BUS_CONFORMANCE_TESTS_MAX 32
@@ -35,6 +36,7 @@ struct test_end {
     struct loop *loop;
     bool own_loop;
     struct bus *bus;
+    bool keeps;   /* acks nothing by itself */
     bool in_call; /* a call is on the stack: no callback may come */
     size_t ups, downs, messages;
     uint64_t session; /* the last that came up */

@@ -215,8 +215,11 @@ static void session_gone(struct fault_bus *b, uint64_t session)
         list_each_safe(node, &b->ways[d].held)
         {
             struct held *h = list_entry(node, struct held, node);
-            if (h->session == session)
-                held_free(&b->ways[d], h);
+            if (h->session != session)
+                continue;
+            if (d == BUS_IN)
+                bus_ack(b->inner, h->delivery);
+            held_free(&b->ways[d], h);
         }
 }
 
@@ -231,6 +234,24 @@ static void inner_link(void *arg, uint64_t session, bool up)
         session_gone(b, session);
     }
     b->events.on_link(b->events.arg, session, up);
+    leave(b);
+}
+
+static void inner_request(void *arg, uint64_t request, const char *user, const char *key, struct bytes body)
+{
+    struct fault_bus *b = arg;
+    b->depth++;
+    if (b->events.on_request)
+        b->events.on_request(b->events.arg, request, user, key, body);
+    leave(b);
+}
+
+static void inner_transport(void *arg, bool up)
+{
+    struct fault_bus *b = arg;
+    b->depth++;
+    if (b->events.on_transport)
+        b->events.on_transport(b->events.arg, up);
     leave(b);
 }
 
@@ -280,6 +301,20 @@ static void fault_stats(const struct bus *bus, struct bus_stats *out)
     b->inner->ops->stats(b->inner, out);
 }
 
+static void fault_tell(struct bus *bus, const char *topic, struct bytes json)
+{
+    struct bus *inner = fault_of(bus)->inner;
+    if (inner->ops->tell)
+        inner->ops->tell(inner, topic, json);
+}
+
+static void fault_answer(struct bus *bus, uint64_t request, struct bytes json)
+{
+    struct bus *inner = fault_of(bus)->inner;
+    if (inner->ops->answer)
+        inner->ops->answer(inner, request, json);
+}
+
 static void fault_close(struct bus *bus)
 {
     struct fault_bus *b = fault_of(bus);
@@ -289,7 +324,10 @@ static void fault_close(struct bus *bus)
         bus_destroy(b);
 }
 
-static const struct bus_ops fault_ops = { "fault", fault_send, fault_ack, fault_kick, fault_stats, fault_close };
+static const struct bus_ops fault_ops = {
+    .name = "fault", .send = fault_send, .ack = fault_ack, .kick = fault_kick, .stats = fault_stats, .tell = fault_tell,
+    .answer = fault_answer, .close = fault_close
+};
 
 struct bus *bus_fault_open(struct loop *loop, const struct bus_address *address, const struct bus_events *events,
                            uint64_t seed, struct err *err)
@@ -303,7 +341,7 @@ struct bus *bus_fault_open(struct loop *loop, const struct bus_address *address,
         list_init(&b->ways[d].held);
     }
     b->release = loop_timer_add(loop, released, b);
-    struct bus_events inside = { b, inner_message, inner_link };
+    struct bus_events inside = { b, inner_message, inner_link, inner_transport, inner_request };
     b->inner = bus_open(loop, address, &inside, err);
     if (!b->inner) {
         bus_destroy(b);

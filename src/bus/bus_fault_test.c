@@ -31,7 +31,7 @@ static struct bus *open_end(void *arg, struct loop *loop, enum bus_role role, co
     return bus_fault_open(loop, &address, events, seed, err);
 }
 
-static struct bus_rig rig = { NULL, begin, end, open_end, 0 };
+static struct bus_rig rig = { .begin = begin, .end = end, .open = open_end };
 
 /* --- a master that sends numbers to a worker whose bus has faults --- */
 

@@ -14,5 +14,13 @@ struct bus *bus_mem_open(struct loop *loop, const struct bus_address *address, c
 /* Unix stream socket at a path. */
 struct bus *bus_sock_open(struct loop *loop, const struct bus_address *address, const char *path,
                           const struct bus_events *events, struct err *err);
+/* RabbitMQ (bus_amqp.c); place: what rabbit_target.h says, after the scheme. */
+struct bus *bus_amqp_open(struct loop *loop, const struct bus_address *address, const char *place,
+                          const struct bus_events *events, struct err *err);
+struct bus *bus_amqps_open(struct loop *loop, const struct bus_address *address, const char *place,
+                           const struct bus_events *events, struct err *err);
+
+int bus_amqp_check(const char *place, struct err *err);
+int bus_amqps_check(const char *place, struct err *err);
 
 #endif

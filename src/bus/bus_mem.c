@@ -305,7 +305,9 @@ static void mem_close(struct bus *bus)
         bus_destroy(b);
 }
 
-static const struct bus_ops mem_ops = { "mem", mem_send, mem_ack, mem_kick, mem_stats, mem_close };
+static const struct bus_ops mem_ops = {
+    .name = "mem", .send = mem_send, .ack = mem_ack, .kick = mem_kick, .stats = mem_stats, .close = mem_close
+};
 
 struct bus *bus_mem_open(struct loop *loop, const struct bus_address *address, const char *name,
                          const struct bus_events *events, struct err *err)

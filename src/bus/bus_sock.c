@@ -786,7 +786,9 @@ static void sock_close(struct bus *bus)
         bus_destroy(b);
 }
 
-static const struct bus_ops sock_ops = { "sock", sock_send, sock_ack, sock_kick, sock_stats, sock_close };
+static const struct bus_ops sock_ops = {
+    .name = "sock", .send = sock_send, .ack = sock_ack, .kick = sock_kick, .stats = sock_stats, .close = sock_close
+};
 
 static int path_valid(const char *path, struct err *err)
 {

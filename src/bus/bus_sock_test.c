@@ -57,7 +57,7 @@ static struct bus *open_end(void *arg, struct loop *loop, enum bus_role role, co
     return bus_open(loop, &address, events, err);
 }
 
-static struct bus_rig rig = { NULL, begin, end, open_end, 4u << 20 };
+static struct bus_rig rig = { .begin = begin, .end = end, .open = open_end, .queue_slack = 4u << 20 };
 
 static int setup(void **state)
 {

@@ -486,7 +486,7 @@ static void stream_done(struct client *c, struct stream *s, CURLcode code)
     client_stream_stop(c, s);
 }
 
-void client_turn(struct client *c, int64_t timeout_ms)
+static void turn(struct client *c, int fd, int64_t timeout_ms)
 {
     int running = 0, left = 0;
     if (!c->multi) {
@@ -503,8 +503,19 @@ void client_turn(struct client *c, int64_t timeout_ms)
             stream_done(c, s, message->data.result);
             any = true;
         }
+    struct curl_waitfd other = { .fd = fd, .events = CURL_WAIT_POLLIN };
     if (!any)
-        curl_multi_poll(c->multi, NULL, 0, (int)timeout_ms, NULL);
+        curl_multi_poll(c->multi, &other, fd >= 0, (int)timeout_ms, NULL);
+}
+
+void client_turn(struct client *c, int64_t timeout_ms)
+{
+    turn(c, -1, timeout_ms);
+}
+
+void client_turn_or(struct client *c, int fd, int64_t timeout_ms)
+{
+    turn(c, fd, timeout_ms);
 }
 
 /* --- paths --- */

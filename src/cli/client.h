@@ -57,6 +57,7 @@ void client_stream(struct client *c, struct stream *s, const char *path, const c
 void client_stream_stop(struct client *c, struct stream *s); /* idempotent */
 /* Waits for up to that long for something to happen and lets it happen. */
 void client_turn(struct client *c, int64_t timeout_ms);
+void client_turn_or(struct client *c, int fd, int64_t timeout_ms); /* or until there is something to read from fd */
 
 /* Paths: a text as one segment or value of a query. */
 void url_escape(struct buf *out, const char *text);

@@ -172,6 +172,10 @@ static void reasons_become_sentences_with_numbers(void **state)
            "Job 7 waits: no node has enough free.\nIt needs 4G of memory; the most that is free on one node is 1G (the "
            "largest has 8G); 1 of 3 ready nodes "
            "refuses it for that.\n1 job with the same needs goes first.\n");
+    why_is("{\"id\":7,\"state\":\"queued\",\"reason\":\"resources\",\"text\":\"no node has enough "
+           "free\",\"room_node\":\"n1\",\"room_in_s\":90.0}",
+           "Job 7 waits: no node has enough free.\nNode n1 has room for it first, in 1m30s, if what runs there takes its "
+           "time limit or its usual time.\n");
     why_is("{\"id\":7,\"state\":\"blocked\",\"reason\":\"dependency\",\"text\":\"it waits for other jobs to "
            "end\",\"blocked_by\":5,"
            "\"all\":[{\"reason\":\"dependency\",\"text\":\"it waits for other jobs to "

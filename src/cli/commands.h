@@ -12,7 +12,8 @@ const struct command *command_named(const char *name); /* NULL: there is none */
     COMMAND(up) COMMAND(down) COMMAND(master) COMMAND(worker) COMMAND(check_config) COMMAND(inspect) COMMAND(backup) \
     COMMAND(submit) COMMAND(run) COMMAND(ls) COMMAND(show) COMMAND(why) COMMAND(logs) COMMAND(wait) \
     COMMAND(cancel) COMMAND(hold) COMMAND(release) COMMAND(retry) COMMAND(update) \
-    COMMAND(nodes) COMMAND(drain) COMMAND(resume) COMMAND(queues) COMMAND(events) COMMAND(stats) \
+    COMMAND(nodes) COMMAND(drain) COMMAND(resume) COMMAND(queues) COMMAND(queue) COMMAND(limit) COMMAND(top) COMMAND(events) COMMAND(stats) \
+    COMMAND(dashboard) \
     COMMAND(sim) COMMAND(login) COMMAND(token) COMMAND(help) COMMAND(completion) COMMAND(version) \
     COMMAND(complete) COMMAND(man) COMMAND(docs)
 #define COMMAND(name) extern const struct command command_##name;

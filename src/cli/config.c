@@ -9,6 +9,7 @@
 #include "base/check.h"
 #include "base/mem.h"
 #include "base/parse.h"
+#include "bus/bus.h"
 #include "cli/profile.h"
 #include "cli/yaml_doc.h"
 
@@ -48,7 +49,7 @@ static const struct config_row {
 #undef CONFIG
 };
 #define ROWS (sizeof rows / sizeof *rows)
-_Static_assert(ROWS <= 64, "struct settings has one bit per row");
+_Static_assert(ROWS <= 128, "struct settings has one bit per row");
 
 /* --- rows as options --- */
 
@@ -171,15 +172,21 @@ static uint64_t choice_place(const char *choices, const char *word)
     check_unreachable();
 }
 
-static int add_host(struct settings *s, const char *text, struct err *err)
+static const char **list_of(struct settings *s, const struct config_row *row)
 {
+    return row->offset == offsetof(struct settings, master.hosts) ? s->host_list : s->notify_list;
+}
+
+static int add_to_list(struct settings *s, const struct config_row *row, const char *text, struct err *err)
+{
+    const char **list = list_of(s, row);
     size_t count = 0;
-    while (s->host_list[count])
+    while (list[count])
         count++;
     if (count == HOSTS_MAX)
         return err_set(err, ERR_INVALID, "more than %d names", HOSTS_MAX);
-    s->host_list[count] = keep_text(s, text);
-    s->master.hosts = s->host_list;
+    list[count] = keep_text(s, text);
+    *(const char *const **)((char *)s + row->offset) = list;
     return 0;
 }
 
@@ -247,7 +254,7 @@ static int put(struct settings *s, size_t index, const char *text, struct err *e
         put_integer(s, row, value.u64);
         return 0;
     case TYPE_LIST:
-        return add_host(s, text, err);
+        return add_to_list(s, row, text, err);
     case TYPE_UNITS: {
         const char *equals = strchr(text, '=');
         autofree char *name = mem_copy(text, (size_t)(equals - text) + 1);
@@ -268,7 +275,7 @@ void settings_init(struct settings *s)
     for (size_t i = 0; i < ROWS; i++)
         if (rows[i].fallback[0])
             check(put(s, i, rows[i].fallback, NULL) == 0);
-    s->set = 0;
+    memset(s->set, 0, sizeof s->set);
 }
 
 void settings_fini(struct settings *s)
@@ -318,11 +325,11 @@ static void read_setting(struct settings *s, size_t row, struct yaml_doc *doc, s
 {
     struct err err;
     const char *text = yaml_doc_text(doc, value);
-    if (s->set & 1ull << row) {
+    if (s->set[row / 64] & 1ull << row % 64) {
         yaml_doc_fault(doc, key, faults, "%s: given twice", rows[row].name);
         return;
     }
-    s->set |= 1ull << row;
+    s->set[row / 64] |= 1ull << row % 64;
     if (rows[row].type == TYPE_LIST && yaml_doc_kind(doc, value) == YAML_DOC_LIST)
         read_list(s, row, doc, value, faults);
     else if (rows[row].type == TYPE_UNITS)
@@ -432,7 +439,7 @@ int settings_from_args(struct settings *s, enum config_role role, const struct a
         if (rows[i].role != role)
             continue;
         if (args_has(args, option->name) && rows[i].type == TYPE_LIST)
-            memset(s->host_list, 0, sizeof s->host_list); /* the options replace the file's list */
+            memset(list_of(s, &rows[i]), 0, sizeof s->host_list); /* the options replace the file's list */
         if (args_has(args, option->name) && rows[i].type == TYPE_UNITS)
             s->worker.named_count = 0;
         while ((g = args_next(args, option->name, g))) {
@@ -442,7 +449,7 @@ int settings_from_args(struct settings *s, enum config_role role, const struct a
                     snprintf(err->field, sizeof err->field, "--%s", option->name);
                 return rc;
             }
-            s->set |= 1ull << i;
+            s->set[i / 64] |= 1ull << i % 64;
         }
     }
     return 0;
@@ -473,6 +480,13 @@ static void in_order(struct buf *faults, const char *low, int64_t low_ms, const 
     buf_str(faults, ")\n");
 }
 
+static void check_bus(enum config_role role, const char *url, struct buf *faults)
+{
+    struct err err = { 0 };
+    if (url && bus_check(url, &err) < 0)
+        buf_printf(faults, "%s: bus: %s; %s\n", role == CONFIG_master ? "master" : "worker", err.text, err.remedy);
+}
+
 int settings_check(const struct settings *s, enum config_role role, struct buf *faults)
 {
     size_t before = faults->size;
@@ -488,10 +502,8 @@ int settings_check(const struct settings *s, enum config_role role, struct buf *
                        "master: address %s can be reached by others, and there is no TLS; set insecure_bind to true if "
                        "you trust the network\n",
                        s->master.address);
-    } else if (s->worker.bus_url && strncmp(s->worker.bus_url, "unix:", 5) != 0 &&
-               strncmp(s->worker.bus_url, "amqp", 4) != 0 && strncmp(s->worker.bus_url, "mem:", 4) != 0) {
-        buf_printf(faults, "worker: bus \"%s\" is no bus; write unix:/path/to/bus.sock\n", s->worker.bus_url);
     }
+    check_bus(role, role == CONFIG_master ? s->master.bus_url : s->worker.bus_url, faults);
     return faults->size > before ? -ERR_INVALID : 0;
 }
 

@@ -18,8 +18,8 @@ struct settings {
     struct worker_config worker;
     struct daemon_log { int level; bool json; } master_log, worker_log;
     struct arena arena;              /* texts */
-    const char *host_list[HOSTS_MAX + 1];
-    uint64_t set;                    /* one bit per row of config.def that was given */
+    const char *host_list[HOSTS_MAX + 1], *notify_list[HOSTS_MAX + 1];
+    uint64_t set[2];                 /* one bit per row of config.def that was given */
 };
 
 enum config_role { CONFIG_master, CONFIG_worker };

@@ -46,8 +46,8 @@ static void every_type_is_read(void **state)
     struct settings s;
     autobuf struct buf faults = BUF_INIT;
     int rc = read_yaml(&s,
-                       "master:\n  state: /s\n  port: 0\n  hosts: [a.example, b.example]\n  order: fifo\n  strict: "
-                       "yes\n  lease: 70s\n  store_reserve: 1M\n"
+                       "master:\n  state: /s\n  port: 0\n  hosts: [a.example, b.example]\n  order: fifo\n  backfill: "
+                       "easy\n  lease: 70s\n  store_reserve: 1M\n"
                        "  log_level: warn\nworker:\n  name: w\n  exec: fake\n  cpus: 2.5\n  mem: 4G\n  resources: "
                        "{lic: 3, disk: 10}\n  stop_jobs: true\n",
                        &faults);
@@ -58,7 +58,7 @@ static void every_type_is_read(void **state)
     assert_string_equal(s.master.hosts[1], "b.example");
     assert_null(s.master.hosts[2]);
     assert_int_equal(s.master.sched.order, ORDER_FIFO);
-    assert_true(s.master.sched.strict);
+    assert_int_equal(s.master.sched.backfill, BACKFILL_EASY);
     assert_int_equal(s.master.sched.lease_ms, 70000);
     assert_int_equal(s.master.store_reserve_bytes, 1 << 20);
     assert_int_equal(s.master_log.level, 2);
@@ -97,17 +97,17 @@ static void faults_are(const char *text, const char *expected)
 static void every_fault_has_its_place_and_a_way_out(void **state)
 {
     (void)state;
-    faults_are("master:\n  heartbeet: 5s\n  port: 99999\nworker:\n  exec: docker\n",
+    faults_are("master:\n  heartbeet: 5s\n  port: 99999\nworker:\n  exec: dokcer\n",
                "f.yaml:2:3: there is no setting \"heartbeet\" of the master; did you mean heartbeat?\n"
                "f.yaml:3:9: port: \"99999\" is not between 0 and 65535\n"
-               "f.yaml:5:9: exec: \"docker\" is not one of its values; write process or fake\n");
+               "f.yaml:5:9: exec: \"dokcer\" is not one of its values; write process, docker or fake\n");
     faults_are("mastre: {}\n", "f.yaml:1:1: there is no section \"mastre\"; did you mean master\n");
     faults_are("master: {port: 1, port: 2}\n", "f.yaml:1:19: port: given twice\n");
     faults_are("master: {}\nmaster: {}\n", "f.yaml:2:1: the section master is there twice\n");
     faults_are("- a\n", "f.yaml:1:1: a settings file is a map with the sections master and worker\n");
     faults_are("master: [1]\n", "f.yaml:1:9: master: write a map of settings\n");
-    faults_are("master: {strict: maybe}\n",
-               "f.yaml:1:18: strict: \"maybe\" is neither true nor false; write true or false\n");
+    faults_are("master: {insecure_bind: maybe}\n",
+               "f.yaml:1:25: insecure_bind: \"maybe\" is neither true nor false; write true or false\n");
     faults_are("master: {port: [1]}\n", "f.yaml:1:16: port: write one value\n");
     faults_are("worker: {resources: {cpus: 2}}\n", "f.yaml:1:28: resources: cpus is a setting of its own\n");
     faults_are("worker: {resources: {lic: many}}\n",

@@ -63,6 +63,7 @@ static int run_master(const struct args *args)
     struct err err = { .code = ERR_INTERNAL, .text = "the master ended without saying why" };
     int code = read_settings(args, CONFIG_master, &s);
     s.master.ready_fd = args_has(args, "ready-fd") ? (int)args_u64(args, "ready-fd", 0) : -1;
+    s.master.accept_rollback = args_has(args, "accept-rollback");
     if (code == 0 && s.master.ready_fd >= 0)
         fcntl(s.master.ready_fd, F_SETFD, FD_CLOEXEC);
     if (code == 0) {
@@ -99,6 +100,12 @@ static const struct option_row ready_row = { .name = "ready-fd",
                                              .group = "Settings",
                                              .help = "write the URL to this descriptor when it serves" };
 
+static const struct option_row rollback_row = { .name = "accept-rollback",
+                                                .kind = OPTION_FLAG,
+                                                .group = "Settings",
+                                                .help = "go on with a store that was put back in time; what was "
+                                                        "recorded since is lost" };
+
 static const struct option_row *daemon_options(struct option_row *table, enum config_role role)
 {
     size_t count = 0;
@@ -106,7 +113,7 @@ static const struct option_row *daemon_options(struct option_row *table, enum co
         return table;
     table[count++] = config_row;
     if (role == CONFIG_master)
-        table[count++] = ready_row;
+        table[count++] = ready_row, table[count++] = rollback_row;
     for (const struct option_row *row = config_options(role); row->name; row++) {
         check(count + 1 < DAEMON_ROWS_MAX);
         table[count++] = *row;

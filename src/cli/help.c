@@ -218,15 +218,15 @@ static void man_command(struct buf *out, const struct command *c)
         man_text(out, line.data);
         buf_str(out, ".\n\n");
     }
-    for (const char *at = c->examples; at && *at;) {
+    if (!c->examples || !*c->examples)
+        return;
+    buf_str(out, "```\n");
+    for (const char *at = c->examples; *at;) {
         size_t size = strcspn(at, "\n");
-        if (at == c->examples)
-            buf_str(out, "```\n");
         buf_printf(out, "%.*s\n", (int)size, at);
         at += size + (at[size] == '\n');
-        if (!*at)
-            buf_str(out, "```\n\n");
     }
+    buf_str(out, "```\n\n");
 }
 
 static const char files_text[] =

@@ -63,7 +63,20 @@ const struct option_row job_options[] = {
       .argument = "IMG",
       .group = WHAT,
       .fallback = "none: a process",
-      .help = "container image, for workers whose executor runs containers" },
+      .help = "run it in a container of this image, on a node with a container engine" },
+    { .name = "pull",
+      .kind = OPTION_CHOICE,
+      .argument = "POLICY",
+      .choices = "missing|always|never",
+      .group = WHAT,
+      .fallback = "missing",
+      .help = "when the image is fetched" },
+    { .name = "notify",
+      .kind = OPTION_NAME,
+      .argument = "URL",
+      .group = WHAT,
+      .fallback = "nobody",
+      .help = "POST the job as JSON to this URL when it has ended" },
     { .name = "label",
       .kind = OPTION_PAIR,
       .flags = OPTION_REPEATED,
@@ -77,6 +90,12 @@ const struct option_row job_options[] = {
       .group = WHERE,
       .fallback = "default",
       .help = "queue to wait in" },
+    { .name = "account",
+      .kind = OPTION_NAME,
+      .argument = "ACCOUNT",
+      .group = WHERE,
+      .fallback = "default",
+      .help = "account whose share and limits it counts against" },
     { .name = "priority",
       .kind = OPTION_NUMBER,
       .argument = "N",
@@ -123,7 +142,13 @@ const struct option_row job_options[] = {
       .flags = OPTION_REPEATED,
       .argument = "NAME=N",
       .group = NEEDS,
-      .help = "units of a named resource, such as a licence" },
+      .help = "units of a named resource of a node, such as a disk" },
+    { .name = "token",
+      .kind = OPTION_PAIR,
+      .flags = OPTION_REPEATED,
+      .argument = "NAME=N",
+      .group = NEEDS,
+      .help = "tokens of the cluster that it takes while it runs, such as floating licences" },
 
     { .name = "time",
       .kind = OPTION_DURATION,
@@ -173,7 +198,6 @@ const struct option_row job_options[] = {
       .argument = "LABEL",
       .group = LATER,
       .help = "spread over values of a node label" },
-    { .name = "pull", .kind = OPTION_TEXT, .argument = "POLICY", .group = LATER, .help = "when to pull the image" },
     { .name = NULL },
 };
 
@@ -200,7 +224,6 @@ static int not_there_yet(const struct args *args, struct err *err)
     } later[] = {
         { "where", "constraints on nodes are" },
         { "spread", "spreading by label is" },
-        { "pull", "a pull policy is" },
     };
     for (size_t i = 0; i < sizeof later / sizeof *later; i++)
         if (args_has(args, later[i].name)) {
@@ -230,20 +253,20 @@ static void pairs(struct json_out *j, const struct args *args, const char *optio
     json_close(j, '}');
 }
 
-static int resources(struct json_out *j, const struct args *args, struct err *err)
+static int counts(struct json_out *j, const struct args *args, const char *option, const char *key, struct err *err)
 {
     const struct given *g = NULL;
-    if (!args_has(args, "resource"))
+    if (!args_has(args, option))
         return 0;
-    json_open(j, "resources", '{');
-    while ((g = args_next(args, "resource", g))) {
+    json_open(j, key, '{');
+    while ((g = args_next(args, option, g))) {
         const char *equals = strchr(g->text, '=');
         autofree char *name = mem_copy(g->text, (size_t)(equals - g->text) + 1);
         name[equals - g->text] = '\0';
         uint64_t units = 0;
         if (parse_u64(equals + 1, 0, INT64_MAX, &units, err) < 0) {
             if (err)
-                snprintf(err->field, sizeof err->field, "--resource %.60s", name);
+                snprintf(err->field, sizeof err->field, "--%s %.60s", option, name);
             return -ERR_INVALID;
         }
         json_u64(j, name, units);
@@ -357,7 +380,7 @@ static void time_text(struct json_out *j, const struct args *args, const char *o
 
 int job_json_from(const struct args *args, struct buf *out, struct err *err)
 {
-    static const char *const texts[] = { "name", "image", "queue", "overlap", "array" };
+    static const char *const texts[] = { "name", "image", "pull", "notify", "queue", "account", "overlap", "array" };
     static const char *const paths[] = { "workdir", "stdin", "stdout", "stderr" };
     int rc = not_there_yet(args, err);
     if (rc < 0)
@@ -387,7 +410,9 @@ int job_json_from(const struct args *args, struct buf *out, struct err *err)
     if (args_has(args, "mem"))
         json_u64(&j, "mem_bytes", args_u64(args, "mem", 0));
     if (rc == 0)
-        rc = resources(&j, args, err);
+        rc = counts(&j, args, "resource", "resources", err);
+    if (rc == 0)
+        rc = counts(&j, args, "token", "tokens", err);
     times(&j, args);
     json_close(&j, '}');
     return rc;

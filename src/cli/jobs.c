@@ -1,6 +1,8 @@
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/parse.h"
 #include "cli/verb.h"
@@ -135,12 +137,23 @@ static void flush_json(struct buf *text)
     buf_clear(text);
 }
 
+/* So many jobs as the terminal has lines for, when it is to be looked at again and again. */
+static int64_t rows_wanted(const struct args *args)
+{
+    struct winsize size;
+    int64_t limit = args_has(args, "limit") ? (int64_t)args_u64(args, "limit", 0) : -1;
+    if (!args_has(args, "watch") || ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) < 0 || size.ws_row < 5)
+        return limit;
+    int64_t rows = size.ws_row - 3;
+    return limit >= 0 && limit < rows ? limit : rows;
+}
+
 /* Page by page, so that a million jobs take no more memory than a thousand. */
 static int list_once(struct client *c, const struct args *args)
 {
     struct err err;
     bool json = args_has(args, "json");
-    int64_t left = args_has(args, "limit") ? (int64_t)args_u64(args, "limit", 0) : -1;
+    int64_t left = rows_wanted(args);
     struct table *t = jobs_table();
     autobuf struct buf path = BUF_INIT, cursor = BUF_INIT, text = BUF_INIT;
     json_t *counts = NULL;
@@ -195,6 +208,7 @@ static int list_once(struct client *c, const struct args *args)
 static int run_ls(const struct args *args)
 {
     int code = 0;
+    const int unreachable = err_exit_code(ERR_UNAVAILABLE);
     bool watch = args_has(args, "watch");
     if (watch && !term_stdout()) {
         say("--watch: standard output is no terminal; call rota ls again instead, or rota events");
@@ -207,9 +221,9 @@ static int run_ls(const struct args *args)
         if (watch)
             out_bytes(bytes_str("\x1b[H\x1b[2J"));
         code = list_once(c, args);
-        if (watch && code == 0)
+        if (watch && (code == 0 || code == unreachable))
             nanosleep(&(struct timespec){ WATCH_S, 0 }, NULL);
-    } while (watch && code == 0);
+    } while (watch && (code == 0 || code == unreachable)); /* a master that starts again is no reason to end */
     return code;
 }
 
@@ -251,7 +265,7 @@ static const struct option_row ls_options[] = {
       .group = "Options",
       .fallback = "all",
       .help = "at most so many" },
-    { .name = "watch", .kind = OPTION_FLAG, .group = "Options", .help = "again every 2 seconds, on a terminal" },
+    { .name = "watch", .kind = OPTION_FLAG, .group = "Options", .help = "again every 2 seconds, on a terminal, as many as fit" },
     { .name = NULL },
 };
 const struct command command_ls = {
@@ -442,6 +456,8 @@ static void show_job(const json_t *job, struct buf *out)
         line_text(out, "node", bytes_str(json_text(job, "node", NULL)));
     if (json_int(job, "attempts", 0))
         LINE("attempts", attempts_text(job, &text));
+    if (json_is_true(json_object_get(job, "overlap_never")))
+        line_text(out, "overlap", bytes_str("never"));
     static const char *const files[] = { "workdir", "stdin", "stdout", "stderr", "image" };
     for (size_t i = 0; i < sizeof files / sizeof *files; i++)
         if (json_text(job, files[i], NULL))
@@ -451,13 +467,18 @@ static void show_job(const json_t *job, struct buf *out)
 #undef LINE
 }
 
+static void path_of(struct buf *out, const struct job_ref *ref, const char *what)
+{
+    buf_printf(out, "/v1/jobs/%llu/%s", (unsigned long long)ref->job, what);
+    if (ref->has_index)
+        buf_printf(out, "?task=%u", ref->index);
+}
+
 static void show_attempts(struct client *c, const struct job_ref *ref, struct buf *out)
 {
     autobuf struct buf path = BUF_INIT, text = BUF_INIT;
     autojson json_t *answer = NULL;
-    buf_printf(&path, "/v1/jobs/%llu/attempts", (unsigned long long)ref->job);
-    if (ref->has_index)
-        buf_printf(&path, "?task=%u", ref->index);
+    path_of(&path, ref, "attempts");
     if (client_json(c, "GET", path.data, bytes_of(NULL, 0), &answer, NULL) < 0)
         return;
     const json_t *list = json_object_get(answer, "attempts"), *one;
@@ -480,6 +501,46 @@ static void show_attempts(struct client *c, const struct job_ref *ref, struct bu
     }
 }
 
+/* "1.2 of 4G": the unit once where it is the same. */
+static void size_of(const json_t *used, const char *key, int64_t requested, struct buf *out)
+{
+    autobuf struct buf asked = BUF_INIT;
+    human_size(out, used, key);
+    if (requested <= 0)
+        return;
+    format_size(&asked, (uint64_t)requested);
+    if (out->size && out->data[out->size - 1] == asked.data[asked.size - 1] && asked.data[asked.size - 1] > '9')
+        out->data[--out->size] = 0;
+    buf_printf(out, " of %s", asked.data);
+}
+
+/* What its attempts used, beside what it asked for: of those that run now, and the most of all. */
+static void show_usage(struct client *c, const struct job_ref *ref, struct buf *out)
+{
+    autobuf struct buf path = BUF_INIT, text = BUF_INIT;
+    autojson json_t *usage = NULL;
+    path_of(&path, ref, "usage");
+    if (client_json(c, "GET", path.data, bytes_of(NULL, 0), &usage, NULL) < 0 || !json_int(usage, "attempts", 0))
+        return;
+    const json_t *now = json_object_get(usage, "now"), *asked = json_object_get(usage, "requested");
+    int64_t attempts = json_int(now, "attempts", 0), mem_bytes = json_int(asked, "mem_bytes", 0);
+    if (attempts) {
+        size_of(now, "mem_bytes", mem_bytes * attempts, &text);
+        buf_printf(&text, " memory, %.2f of %g CPUs, %lld processes now; ", json_real_of(now, "cpus", 0),
+                   json_real_of(asked, "cpus", 0) * (double)attempts, (long long)json_int(now, "processes", 0));
+        human_size(&text, usage, "rss_max_bytes");
+    } else {
+        size_of(usage, "rss_max_bytes", mem_bytes, &text);
+    }
+    buf_str(&text, " memory at most");
+    if (json_real_of(usage, "run_s", 0) > 0) {
+        buf_str(&text, ", ");
+        human_duration(&text, json_real_of(usage, "cpu_s", 0));
+        buf_str(&text, " of CPU");
+    }
+    line_text(out, "used", buf_bytes(&text));
+}
+
 static int show_one(struct client *c, const struct args *args, const char *operand, bool again)
 {
     struct err err;
@@ -496,6 +557,7 @@ static int show_one(struct client *c, const struct args *args, const char *opera
     if (again)
         buf_char(&out, '\n');
     show_job(job, &out);
+    show_usage(c, &ref, &out);
     show_attempts(c, &ref, &out);
     out_flush(&out);
     return 0;
@@ -539,9 +601,7 @@ static int why_one(struct client *c, const struct args *args, const char *operan
     if (select_one(c, operand, &ref, &err) < 0)
         return say_error(&err);
     autobuf struct buf path = BUF_INIT, out = BUF_INIT, clean = BUF_INIT;
-    buf_printf(&path, "/v1/jobs/%llu/why", (unsigned long long)ref.job);
-    if (ref.has_index)
-        buf_printf(&path, "?task=%u", ref.index);
+    path_of(&path, &ref, "why");
     autojson json_t *why = NULL;
     int code = verb_json(c, args, "GET", path.data, bytes_of(NULL, 0), &why);
     if (code || !why)

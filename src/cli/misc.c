@@ -12,7 +12,7 @@
 #include "cli/job_json.h"
 #include "cli/profile.h"
 #include "cli/verb.h"
-#include "store/store.h"
+#include "master/master.h"
 
 /* --- inspect --- */
 
@@ -28,7 +28,7 @@ static int run_inspect(const struct args *args)
             code = err_exit_code(ERR_NOT_FOUND);
             continue;
         }
-        int rc = store_sqlite_inspect(args->operands[i], &out, args_has(args, "json"), &err);
+        int rc = master_inspect(args->operands[i], &out, args_has(args, "json"), &err);
         if (out.size && args_has(args, "json"))
             print_json(buf_bytes(&out));
         else
@@ -53,8 +53,11 @@ const struct command command_inspect = {
     .operands_max = -1,
     .flags = COMMAND_FILES,
     .summary = "check a store and print what is in it",
-    .text =
-        "STORE is a state directory of a master, or a backup. Nothing in it is changed. Exit code 65: it is corrupt.",
+    .text = "STORE is a state directory of a master, or a backup. Nothing in it is changed. Checked are structure, "
+            "checksums, "
+            "that the records make sense one after the other, and that the snapshot gives the state that they give. "
+            "Exit code "
+            "65: it is corrupt.",
     .examples = "rota inspect /var/lib/rota/master\nrota inspect backup.db --json",
     .options = inspect_options,
     .run = run_inspect,
@@ -83,9 +86,13 @@ const struct command command_backup = {
     .operands_max = 1,
     .flags = COMMAND_CLIENT | COMMAND_FILES,
     .summary = "copy the store of the running master",
-    .text = "The master writes FILE on its own machine, while it works; it gets its name when it is complete and "
-            "checked. To use it: stop the master, "
-            "put the file in the place of store.db of a state directory without store.db-wal, start.",
+    .text =
+        "The master writes FILE on its own machine, while it works; it gets its name when it is complete and "
+        "checked. To use it: stop the master, move store.db, store.db-wal and store.db-shm out of the master's "
+        "state directory, put the file there as store.db, start. If more was recorded since it was made, the master "
+        "says so and refuses (exit 65) until it is started once with --accept-rollback: then job ids and epochs go on "
+        "1000000 higher, so that none is used twice, and what workers run that the store does not know is listed by "
+        "rota nodes NAME, not killed.",
     .examples = "rota backup /backup/rota-monday.db",
     .run = run_backup,
 };

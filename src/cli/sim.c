@@ -1,18 +1,16 @@
-/* rota sim: the fault simulator from the command line. Traces come with the scheduling policies. */
+/* rota sim: workload logs and faults, simulated with the scheduler that runs live. */
 #include <inttypes.h>
 #include <stdio.h>
 
 #include "cli/args.h"
 #include "cli/commands.h"
+#include "cli/sim_trace.h"
 #include "cli/term.h"
 #include "sim/fault_sim.h"
+#include "sim/trace_sim.h"
 
-static int run_sim(const struct args *args)
+static int run_faults(const struct args *args)
 {
-    if (!args_has(args, "faults")) {
-        say("sim: only the simulation of faults is there yet; write `rota sim --faults --seed 1`");
-        return 2;
-    }
     uint64_t first = args_u64(args, "seed", 1), count = args_u64(args, "seeds", 1);
     struct fault_sim_stats sum = { 0 };
     for (uint64_t seed = first; seed < first + count; seed++) {
@@ -36,17 +34,44 @@ static int run_sim(const struct args *args)
     return 0;
 }
 
+static int run_sim(const struct args *args)
+{
+    if (args_has(args, "faults") == (args->operands_count > 0)) {
+        say("sim: name a workload log to replay, or write `rota sim --faults --seed 1`");
+        return 2;
+    }
+    return args->operands_count ? sim_trace(args, args->operands[0]) : run_faults(args);
+}
+
 static const struct option_row options[] = {
-    { .name = "faults", .kind = OPTION_FLAG, .help = "master, workers, bus and store on a virtual clock, with faults drawn from the seed" },
-    { .name = "seed", .kind = OPTION_COUNT, .argument = "N", .fallback = "1", .min = 0, .max = INT64_MAX / 2, .help = "the run; the same seed is the same run, byte for byte" },
-    { .name = "seeds", .kind = OPTION_COUNT, .argument = "N", .fallback = "1", .min = 1, .max = 100000000, .help = "how many seeds, from --seed on; stops at the first that fails" },
-    { .name = "trace", .kind = OPTION_FLAG, .help = "tell every event" },
+    { .name = "policy", .kind = OPTION_TEXT, .argument = "LIST", .fallback = "all", .group = "Replay", .help = "which job goes first: a list of " ORDER_WORDS "; all is fifo,sjf,f1,wfp3,unicep" },
+    { .name = "backfill", .kind = OPTION_TEXT, .argument = "LIST", .fallback = "both", .group = "Replay", .help = "what may pass the first that does not fit: a list of " BACKFILL_WORDS "; both is none,easy" },
+    { .name = "backfill-order", .kind = OPTION_TEXT, .argument = "ORDER", .fallback = "policy", .group = "Replay", .help = "in which order those that may pass are tried" },
+    { .name = "procs", .kind = OPTION_COUNT, .argument = "N", .min = 1, .max = 1000000000, .group = "Replay", .help = "processors of the machine; by default as the log's header says" },
+    { .name = "start", .kind = OPTION_COUNT, .argument = "N", .fallback = "0", .min = 0, .max = 1000000000, .group = "Replay", .help = "first job of the window, counted from 0 after cleaning" },
+    { .name = "jobs", .kind = OPTION_COUNT, .argument = "N", .min = 1, .max = 1000000000, .group = "Replay", .help = "how many jobs; by default all to the end" },
+    { .name = "overrun", .kind = OPTION_CHOICE, .choices = "keep|kill", .argument = "WHAT", .fallback = "keep", .group = "Replay", .help = "jobs longer than their estimate run on, or are cut" },
+    { .name = "filter", .kind = OPTION_CHOICE, .choices = "standard|sc15", .argument = "WHICH", .fallback = "standard", .group = "Replay", .help = "which jobs are left out; sc15 as in the experiments of that paper" },
+    { .name = "rebase", .kind = OPTION_FLAG, .group = "Replay", .help = "the first job of the window is submitted at 0" },
+    { .name = "one-by-one", .kind = OPTION_FLAG, .group = "Replay", .help = "a scheduling cycle after each event of an instant, as the pyss simulator does" },
+    { .name = "dump", .kind = OPTION_FILE, .argument = "FILE", .group = "Replay", .help = "write every start: index,id,submit,start,run,est,procs" },
+    { .name = "json", .kind = OPTION_FLAG, .group = "Replay", .help = "one JSON object per replay and line" },
+    { .name = "progress", .kind = OPTION_CHOICE, .argument = "HOW", .choices = "auto|plain|none", .fallback = "auto", .group = "Replay", .help = "a line on standard error that shows how far it is; by default on a terminal" },
+    { .name = "faults", .group = "Faults", .kind = OPTION_FLAG, .help = "master, workers, bus and store on a virtual clock, with faults drawn from the seed" },
+    { .name = "seed", .group = "Faults", .kind = OPTION_COUNT, .argument = "N", .fallback = "1", .min = 0, .max = INT64_MAX / 2, .help = "the run; the same seed is the same run, byte for byte" },
+    { .name = "seeds", .group = "Faults", .kind = OPTION_COUNT, .argument = "N", .fallback = "1", .min = 1, .max = 100000000, .help = "how many seeds, from --seed on; stops at the first that fails" },
+    { .name = "trace", .group = "Faults", .kind = OPTION_FLAG, .help = "tell every event" },
     { 0 },
 };
 
 const struct command command_sim = {
-    .name = "sim", .group = "This program", .operands = "", .summary = "simulate a cluster with faults and check that it keeps its promises",
-    .text = "Exit code 1 when an invariant is violated; the last line then says which, and how to see it again.",
-    .examples = "rota sim --faults --seed 7 --trace\nrota sim --faults --seeds 1000",
+    .name = "sim", .group = "This program", .operands = "[TRACE]", .operands_max = 1, .flags = COMMAND_FILES,
+    .summary = "replay a workload log, or simulate a cluster with faults, through the scheduler that runs live",
+    .text = "TRACE is a log in the Standard Workload Format, plain or gzip. The machine is one pool of processors; a job starts and ends at "
+            "whole seconds; ends come before submissions, then one scheduling cycle runs. Prints average and greatest wait, bounded "
+            "slowdown (10 s), utilisation and makespan; docs/policies.md has the formulas.\n\n"
+            "With --faults, exit code 1 when an invariant is violated; the last line then says which, and how to see it again.",
+    .examples = "rota sim log.swf.gz --policy fifo,wfp3 --backfill easy\nrota sim log.swf --policy f1 --backfill easy --dump starts.csv\n"
+                "rota sim --faults --seed 7 --trace\nrota sim --faults --seeds 1000",
     .options = options, .run = run_sim,
 };

@@ -259,6 +259,7 @@ struct file_jobs {
     struct buf list;
     char **list_names;
     size_t list_count, list_cap;
+    bool list_keyed; /* the last job of the list has a key of its own */
     unsigned requests;
 };
 
@@ -293,7 +294,10 @@ static int send_list(struct file_jobs *f)
     buf_char(&f->list, ']');
     bool single = f->list_count == 1 && !f->s->list;
     struct bytes body = single ? bytes_of(f->list.data + 1, f->list.size - 2) : buf_bytes(&f->list);
-    int code = post(f->s, &(struct call){ .method = "POST", .path = "/v1/jobs", .body = body, .key = key });
+    /* The key of a single job does what ours would do; beside one that the user gave, the master refuses it. */
+    bool own = single && f->list_keyed && !f->s->own_key;
+    int code =
+        post(f->s, &(struct call){ .method = "POST", .path = "/v1/jobs", .body = body, .key = own ? NULL : key });
     for (size_t i = 0; i < f->list_count; i++) {
         if (code == 0) {
             f->named = mem_grow(f->named, &f->named_cap, f->named_count + 1, sizeof *f->named);
@@ -346,6 +350,7 @@ static int add_line(struct file_jobs *f, struct bytes line)
         buf_char(&f->list, f->list_count ? ',' : '[');
         buf_str(&f->list, text);
         f->list_names = mem_grow(f->list_names, &f->list_cap, f->list_count + 1, sizeof *f->list_names);
+        f->list_keyed = json_object_get(job, "key") != NULL;
         f->list_names[f->list_count++] = mem_str(json_text(job, "name", NULL));
     }
     free(text);

@@ -21,6 +21,7 @@
 #include "cli/supervise.h"
 #include "cli/verb.h"
 #include "io/clock.h"
+#include "master/master.h"
 
 #define WORKERS_MAX 64
 #define READY_MASTER_MS 120000 /* a store with millions of jobs takes its time */
@@ -329,6 +330,18 @@ static void plan(struct up *u)
     child_init(u, m, "master", "master");
     push(m, "--port");
     push(m, "%llu", (unsigned long long)args_u64(u->args, "port", 7682));
+    if (!args_has(u->args, "config")) {
+        push(m, "--notify-hosts"); /* who submits here is who started it: what he can call himself he may have called */
+        push(m, "*");
+    }
+    static const char *const scheduling[] = { "order", "place", "backfill", "estimate" };
+    for (size_t k = 0; k < sizeof scheduling / sizeof *scheduling; k++)
+        if (args_has(u->args, scheduling[k])) {
+            push(m, "--%s", scheduling[k]);
+            push(m, "%s", args_text(u->args, scheduling[k], ""));
+        }
+    if (args_has(u->args, "accept-rollback"))
+        push(m, "--accept-rollback");
     for (uint64_t i = 0; i < workers; i++) {
         struct child *w = &u->children[i + 1];
         char name[40];
@@ -338,6 +351,12 @@ static void plan(struct up *u)
         push(w, "%s", name);
         push(w, "--exec");
         push(w, "%s", args_text(u->args, "exec", "process"));
+        static const char *const through[] = { "engine", "container-mounts" };
+        for (size_t k = 0; k < sizeof through / sizeof *through; k++)
+            if (args_text(u->args, through[k], NULL)) {
+                push(w, "--%s", through[k]);
+                push(w, "%s", args_text(u->args, through[k], ""));
+            }
         if (args_has(u->args, "cpus")) {
             push(w, "--cpus");
             push(w, "%s", args_text(u->args, "cpus", "1"));
@@ -377,6 +396,11 @@ static void pin_port(struct up *u)
             m->argv[i + 1] = mem_str(colon + 1);
             m->argv[i + 1][strcspn(m->argv[i + 1], "/")] = '\0';
         }
+    /* Accepted once: a later loss is to be told again. It was pushed last. */
+    if (strcmp(m->argv[m->argc - 1], "--accept-rollback") == 0) {
+        free(m->argv[--m->argc]);
+        m->argv[m->argc] = NULL;
+    }
 }
 
 static size_t ready_nodes(const struct up *u)
@@ -457,7 +481,7 @@ static void announce(const struct up *u, bool detached)
     buf_printf(&line, "%s\n", u->url);
     out_bytes(buf_bytes(&line));
     say("up with %zu worker%s; state and logs in %s", workers, workers == 1 ? "" : "s", u->state);
-    say("try `rota run -- echo hello`%s; %s stops it%s", detached ? "" : " in another terminal",
+    say("try `rota run -- echo hello`%s, and `rota dashboard`; %s stops it%s", detached ? "" : " in another terminal",
         detached ? "`rota down`" : "Ctrl-C", args_has(u->args, "keep") ? ", jobs run on" : " and its jobs");
 }
 
@@ -625,14 +649,26 @@ static const struct option_row up_options[] = {
       .argument = "URL",
       .group = "Options",
       .fallback = "a socket in the state directory",
-      .help = "bus between master and workers" },
+      .help = "bus between master and workers; amqp[s]://USER@HOST[,HOST...]/VHOST?password_file=F is RabbitMQ" },
     { .name = "exec",
       .kind = OPTION_CHOICE,
       .argument = "HOW",
-      .choices = "process|fake",
+      .choices = "process|docker|fake",
       .group = "Options",
       .fallback = "process",
-      .help = "how jobs run; fake only pretends, for tests" },
+      .help = "how jobs run; docker: those with an image in containers; fake only pretends, for tests" },
+    { .name = "engine",
+      .kind = OPTION_TEXT,
+      .argument = "URL",
+      .group = "Options",
+      .fallback = "$DOCKER_HOST, else /var/run/docker.sock",
+      .help = "socket of the container engine" },
+    { .name = "container-mounts",
+      .kind = OPTION_TEXT,
+      .argument = "DIR[:ro],...",
+      .group = "Options",
+      .fallback = "none",
+      .help = "directories of this machine that containers see at the same path" },
     { .name = "cpus",
       .kind = OPTION_MILLI,
       .argument = "X",
@@ -647,11 +683,44 @@ static const struct option_row up_options[] = {
       .group = "Options",
       .fallback = "this machine's, shared out",
       .help = "memory of each worker" },
+    { .name = "order",
+      .kind = OPTION_CHOICE,
+      .argument = "WORD",
+      .choices = ORDER_WORDS,
+      .group = "Options",
+      .fallback = "priority",
+      .help = "which job goes first; docs/policies.md has the formulas" },
+    { .name = "backfill",
+      .kind = OPTION_CHOICE,
+      .argument = "WORD",
+      .choices = BACKFILL_WORDS,
+      .group = "Options",
+      .fallback = "greedy",
+      .help = "what may pass a job that does not fit now" },
+    { .name = "place",
+      .kind = OPTION_CHOICE,
+      .argument = "WORD",
+      .choices = "binpack|spread",
+      .group = "Options",
+      .fallback = "binpack",
+      .help = "on which node a job goes" },
+    { .name = "estimate",
+      .kind = OPTION_DURATION,
+      .argument = "D",
+      .min = 1000,
+      .max = 30ll * 86400 * 1000,
+      .group = "Options",
+      .fallback = "1h",
+      .help = "run time assumed of a job without a time limit before any like it ended" },
     { .name = "config",
       .kind = OPTION_FILE,
       .argument = "FILE",
       .group = "Options",
       .help = "settings file for master and workers" },
+    { .name = "accept-rollback",
+      .kind = OPTION_FLAG,
+      .group = "Options",
+      .help = "go on with a store that was put back in time; what was recorded since is lost" },
     { .name = "detach", .kind = OPTION_FLAG, .group = "Options", .help = "return when it is up; rota down stops it" },
     { .name = "keep",
       .kind = OPTION_FLAG,

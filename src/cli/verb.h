@@ -21,6 +21,7 @@ static inline void client_free_at(struct client **c) { client_free(*c); }
 static inline void json_free_at(json_t **j) { json_decref(*j); }
 
 /* Values of answers as people read them. */
+void limits_text(struct buf *out, const json_t *limits);                     /* "running 10, cpus 64"; "-": none (limits.c) */
 void human_size(struct buf *out, const json_t *object, const char *key);       /* "1.5G", "-" */
 void human_duration(struct buf *out, double seconds);                          /* "2h30m" */
 void human_time(struct buf *out, const char *rfc3339);                         /* local time of today or date; "-" */

@@ -60,6 +60,10 @@ static void on_event(void *arg, const char *id, const char *event, struct bytes 
         say("we read too slowly, events are missing: %.*s", (int)data.size, data.data);
         return;
     }
+    if (strcmp(event, "health") == 0) {
+        say("the master's health: %.*s", (int)data.size, data.data);
+        return;
+    }
     if (*id)
         w->seen = strtoull(id, NULL, 10);
     if (w->seen > w->until) {

@@ -36,6 +36,13 @@ static void dim_sentence(struct buf *out, const json_t *dim, int64_t ready)
     struct dim d = dim_of(json_text(dim, "name", "?"));
     int64_t need = json_int(dim, "need", 0), refused = json_int(dim, "nodes_refused", 0);
     int64_t free_most = json_int(dim, "free_most", 0), capacity_most = json_int(dim, "capacity_most", 0);
+    if (strcmp(json_text(dim, "name", ""), "containers") == 0 && !capacity_most) {
+        buf_printf(out,
+                   "It has an image and needs a container engine; %s. `rota worker --exec docker` uses one, and its log says what is "
+                   "wrong with it.\n",
+                   ready == 1 ? "the one ready node has none that answers" : "no ready node has one that answers");
+        return;
+    }
     buf_str(out, "It needs ");
     amount(out, &d, need);
     buf_printf(out, " %s; ", d.milli && need == 1000 ? d.one : d.many);
@@ -67,6 +74,51 @@ static void nodes_sentence(struct buf *out, const json_t *why)
                    ready == 1 ? "is" : "are");
 }
 
+/* "User ann runs 10 of at most 10 jobs." */
+static void limit_sentence(struct buf *out, const json_t *limit)
+{
+    const char *kind = json_text(limit, "kind", "?"), *what = json_text(limit, "limit", "");
+    struct dim d = dim_of(what);
+    int64_t used = json_int(limit, "used", 0), asked = json_int(limit, "asked", 0), most = json_int(limit, "most", 0);
+    bool token = strcmp(kind, "token") == 0;
+    buf_printf(out, "%c%s ", kind[0] - 'a' + 'A', kind + 1);
+    text_clean(out, bytes_str(json_text(limit, "name", "?")));
+    if (!*what) {
+        const char *text = json_text(limit, "text", NULL);
+        buf_str(out, " is paused");
+        if (text) {
+            buf_str(out, ": ");
+            text_clean(out, bytes_str(text));
+        }
+        buf_str(out, ".\n");
+        return;
+    }
+    if (token) {
+        buf_printf(out, ": %lld of %lld are taken, and it needs %lld.\n", (long long)used, (long long)most, (long long)asked);
+        return;
+    }
+    if (strcmp(what, "running") == 0) {
+        buf_printf(out, " runs %lld of at most %lld job%s.\n", (long long)used, (long long)most, most == 1 ? "" : "s");
+        return;
+    }
+    buf_str(out, " has ");
+    amount(out, &d, used);
+    buf_str(out, " of at most ");
+    amount(out, &d, most);
+    buf_printf(out, " %s at the same time, and it needs ", d.many);
+    amount(out, &d, asked);
+    buf_str(out, ".\n");
+}
+
+static void limit_sentences(struct buf *out, const json_t *why, const char *reason)
+{
+    size_t i;
+    const json_t *limit;
+    json_array_foreach(json_object_get(why, "limits"), i, limit)
+        if (strcmp(json_text(limit, "reason", ""), reason) == 0)
+            limit_sentence(out, limit);
+}
+
 static bool is_one_of(const char *word, const char *const *words, size_t count)
 {
     for (size_t i = 0; i < count; i++)
@@ -85,6 +137,7 @@ static void details(struct buf *out, const json_t *why, const char *reason)
     size_t i;
     if (is_one_of(reason, about_dims, 2))
         json_array_foreach(json_object_get(why, "dims"), i, dim) dim_sentence(out, dim, ready);
+    limit_sentences(out, why, reason);
     if (is_one_of(reason, about_nodes, 2))
         nodes_sentence(out, why);
     if (is_one_of(reason, about_time, 2) && json_real_of(why, "due_in_s", 0) > 0) {
@@ -98,6 +151,13 @@ static void details(struct buf *out, const json_t *why, const char *reason)
     if (strcmp(reason, "order") == 0 && blocked_by)
         buf_printf(out, "Job %lld goes before it and does not fit yet; `rota why %lld` says why.\n",
                    (long long)blocked_by, (long long)blocked_by);
+    if (strcmp(reason, "resources") == 0 && json_text(why, "room_node", NULL) && json_real_of(why, "room_in_s", 0) > 0) {
+        buf_str(out, "Node ");
+        text_clean(out, bytes_str(json_text(why, "room_node", "?")));
+        buf_str(out, " has room for it first, in ");
+        human_duration(out, json_real_of(why, "room_in_s", 0));
+        buf_str(out, ", if what runs there takes its time limit or its usual time.\n");
+    }
     if (before && (strcmp(reason, "order") == 0 || strcmp(reason, "resources") == 0))
         buf_printf(out, "%lld job%s with the same needs %s first.\n", (long long)before, before == 1 ? "" : "s",
                    before == 1 ? "goes" : "go");

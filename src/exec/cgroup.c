@@ -175,6 +175,15 @@ static void home_drop(int *dir, char *path)
     path[0] = 0;
 }
 
+/* Where the group we are in may hand its controller down, groups of slots get one. */
+static bool hand_down(struct cgroup_home *home, const char *controller)
+{
+    autoclose int parent = openat(home->dir, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (parent >= 0)
+        write_at(parent, "cgroup.subtree_control", controller);
+    return write_at(home->dir, "cgroup.subtree_control", controller);
+}
+
 static void unified_open(struct cgroup_home *home, const char *name)
 {
     char tree[PATH_MAX / 2], own[PATH_MAX / 2 - 64];
@@ -188,33 +197,35 @@ static void unified_open(struct cgroup_home *home, const char *name)
         home_drop(&home->dir, home->path);
         return;
     }
-    /* Where the group we are in may hand its memory controller down, groups of slots get one. */
-    autoclose int parent = openat(home->dir, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (parent >= 0)
-        write_at(parent, "cgroup.subtree_control", "+memory");
-    home->memory_unified = write_at(home->dir, "cgroup.subtree_control", "+memory");
+    home->memory_unified = hand_down(home, "+memory");
+    home->more[CGROUP_CPU].unified = hand_down(home, "+cpu");
+    home->more[CGROUP_PIDS].unified = hand_down(home, "+pids");
 }
 
-static void memory_v1_open(struct cgroup_home *home, const char *name)
+static void v1_open(const char *controller, const char *name, int *dir, char path[PATH_MAX])
 {
     char tree[PATH_MAX / 2], own[PATH_MAX / 2 - 64];
-    if (home->memory_unified || !mount_point("cgroup", "memory", tree, sizeof tree) ||
-        !own_group("memory", own, sizeof own))
+    if (!mount_point("cgroup", controller, tree, sizeof tree) || !own_group(controller, own, sizeof own))
         return;
-    home->memory_dir = group_open(tree, own, name, home->memory_path, sizeof home->memory_path);
-    if (home->memory_dir >= 0 && !can_move_into(home->memory_dir))
-        home_drop(&home->memory_dir, home->memory_path);
+    *dir = group_open(tree, own, name, path, PATH_MAX);
+    if (*dir >= 0 && !can_move_into(*dir))
+        home_drop(dir, path);
 }
 
 void cgroup_home_open(struct cgroup_home *home, const char *state_dir)
 {
-    *home = (struct cgroup_home){ .dir = -1, .memory_dir = -1 };
+    *home = (struct cgroup_home){ .dir = -1, .memory_dir = -1, .more = { { .dir = -1 }, { .dir = -1 } } };
     char name[64];
     const char *wanted = getenv("ROTA_CGROUP");
     if ((wanted && strcmp(wanted, "off") == 0) || !group_name(state_dir, name, sizeof name))
         return;
     unified_open(home, name);
-    memory_v1_open(home, name);
+    if (!home->memory_unified)
+        v1_open("memory", name, &home->memory_dir, home->memory_path);
+    static const char *const controllers[] = { [CGROUP_CPU] = "cpu", [CGROUP_PIDS] = "pids" };
+    for (int i = 0; i < CGROUP_MORE; i++)
+        if (!home->more[i].unified)
+            v1_open(controllers[i], name, &home->more[i].dir, home->more[i].path);
 }
 
 static bool group_kill(int home, const char *name)
@@ -254,6 +265,8 @@ void cgroup_home_remove(struct cgroup_home *home)
 {
     home_remove(home->dir, home->path);
     home_remove(home->memory_dir, home->memory_path);
+    for (int i = 0; i < CGROUP_MORE; i++)
+        home_remove(home->more[i].dir, home->more[i].path);
 }
 
 void cgroup_home_close(struct cgroup_home *home)
@@ -263,29 +276,60 @@ void cgroup_home_close(struct cgroup_home *home)
     if (home->memory_dir >= 0)
         close(home->memory_dir);
     home->dir = home->memory_dir = -1;
+    for (int i = 0; i < CGROUP_MORE; i++) {
+        if (home->more[i].dir >= 0)
+            close(home->more[i].dir);
+        home->more[i].dir = -1;
+    }
 }
 
-bool cgroup_slot_open(struct cgroup_home *home, struct cgroup_slot *s, uint32_t slot)
+static bool slot_open(const struct cgroup_home *home, struct cgroup_slot *s, const char *name)
 {
-    if (home->dir < 0 || s->events >= 0)
-        return true;
-    char name[32], file[64];
-    snprintf(name, sizeof name, SLOT_PREFIX "%u", slot);
-    if (mkdirat(home->dir, name, 0755) < 0 && errno != EEXIST)
+    int dir = openat(home->dir, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (dir < 0)
         return false;
-    snprintf(file, sizeof file, "%s/cgroup.procs", name);
-    int procs = openat(home->dir, file, O_RDWR | O_CLOEXEC);
-    if (procs < 0)
-        return false;
-    snprintf(file, sizeof file, "%s/cgroup.events", name);
-    int events = openat(home->dir, file, O_RDONLY | O_CLOEXEC);
+    int events = openat(dir, "cgroup.events", O_RDONLY | O_CLOEXEC);
     if (events < 0) {
-        close(procs);
+        close(dir);
         return false;
     }
-    s->procs = procs;
+    s->dir = dir;
     s->events = events;
     return true;
+}
+
+static void slot_close(struct cgroup_slot *s)
+{
+    if (s->events < 0)
+        return;
+    close(s->events);
+    close(s->dir);
+    s->events = s->dir = -1;
+}
+
+/* Linux 6.18 compares how often the parent's group was killed with how often the child's was, and takes a difference for
+ * a kill that came during the fork: what is started in a group in which somebody was killed before dies at once. So one
+ * that was killed is made anew, and so is one that a nursery before this one has left. */
+bool cgroup_slot_open(struct cgroup_home *home, struct cgroup_slot *s, uint32_t slot)
+{
+    if (home->dir < 0 || (s->events >= 0 && !s->killed))
+        return true;
+    char name[32];
+    snprintf(name, sizeof name, SLOT_PREFIX "%u", slot);
+    slot_close(s);
+    if (!group_remove(home->dir, name) && errno != ENOENT) {
+        int error = errno;
+        s->killed = slot_open(home, s, name);
+        errno = error;
+        return false;
+    }
+    s->killed = false;
+    if (home->memory_unified)
+        s->memory_limit = s->oom_kills = 0;
+    for (int i = 0; i < CGROUP_MORE; i++)
+        if (home->more[i].unified)
+            s->more[i].limit = s->more[i].weight = 0;
+    return mkdirat(home->dir, name, 0755) == 0 && slot_open(home, s, name);
 }
 
 static bool write_limit(int dir, const char *slot, const char *file, uint64_t bytes, const char *unlimited)
@@ -302,17 +346,23 @@ static bool limit_unified(struct cgroup_home *home, const char *slot, uint64_t m
     return write_limit(home->dir, slot, "memory.max", mem_bytes, "max");
 }
 
+/* The group of the slot in a tree of its own, made when it is first used. */
+static bool v1_slot_open(int dir, const char *slot, int *tasks)
+{
+    char file[64];
+    if (*tasks >= 0)
+        return true;
+    if (mkdirat(dir, slot, 0755) < 0 && errno != EEXIST)
+        return false;
+    snprintf(file, sizeof file, "%s/tasks", slot);
+    *tasks = openat(dir, file, O_WRONLY | O_CLOEXEC);
+    return *tasks >= 0;
+}
+
 static bool limit_v1(struct cgroup_home *home, struct cgroup_slot *s, const char *slot, uint64_t mem_bytes)
 {
-    if (s->memory_procs < 0) {
-        char file[64];
-        if (mkdirat(home->memory_dir, slot, 0755) < 0 && errno != EEXIST)
-            return false;
-        snprintf(file, sizeof file, "%s/cgroup.procs", slot);
-        s->memory_procs = openat(home->memory_dir, file, O_WRONLY | O_CLOEXEC);
-        if (s->memory_procs < 0)
-            return false;
-    }
+    if (!v1_slot_open(home->memory_dir, slot, &s->memory_tasks))
+        return false;
     /* Memory with swap may never be the smaller limit: it goes first when both go up, last when both go down. */
     write_limit(home->memory_dir, slot, "memory.memsw.limit_in_bytes", 0, "-1");
     if (!write_limit(home->memory_dir, slot, "memory.limit_in_bytes", mem_bytes, "-1")) {
@@ -343,6 +393,64 @@ bool cgroup_slot_limit(struct cgroup_home *home, struct cgroup_slot *s, uint32_t
         return false;
     s->memory_limit = mem_bytes;
     s->oom_kills = oom_kills(home, slot);
+    return true;
+}
+
+#define CPU_PERIOD_US 100000u
+#define CPU_QUOTA_US_MIN 1000u /* the kernel takes no less */
+
+static bool cpus_unified(struct cgroup_home *home, const char *slot, uint64_t weight_milli, uint64_t quota_us)
+{
+    char path[64], text[48];
+    uint64_t weight = weight_milli / 10 < 1 ? 1 : weight_milli / 10 > 10000 ? 10000 : weight_milli / 10;
+    if (quota_us)
+        snprintf(text, sizeof text, "%llu %u", (unsigned long long)quota_us, CPU_PERIOD_US);
+    else
+        snprintf(text, sizeof text, "max %u", CPU_PERIOD_US);
+    snprintf(path, sizeof path, "%s/cpu.max", slot);
+    return write_limit(home->dir, slot, "cpu.weight", weight_milli ? weight : 100, "") && write_at(home->dir, path, text);
+}
+
+static bool cpus_v1(int dir, const char *slot, uint64_t weight_milli, uint64_t quota_us)
+{
+    uint64_t shares = weight_milli * 1024 / 1000 < 2 ? 2 : weight_milli * 1024 / 1000;
+    return write_limit(dir, slot, "cpu.shares", weight_milli ? shares : 1024, "") &&
+           write_limit(dir, slot, "cpu.cfs_period_us", CPU_PERIOD_US, "") &&
+           write_limit(dir, slot, "cpu.cfs_quota_us", quota_us, "-1");
+}
+
+bool cgroup_slot_cpus(struct cgroup_home *home, struct cgroup_slot *s, uint32_t slot, uint32_t weight_milli, uint32_t quota_milli)
+{
+    if (!cgroup_can_limit(home, CGROUP_CPU) ||
+        (s->more[CGROUP_CPU].weight == weight_milli && s->more[CGROUP_CPU].limit == quota_milli))
+        return true;
+    char name[32];
+    uint64_t quota_us = (uint64_t)quota_milli * (CPU_PERIOD_US / 1000);
+    if (quota_us && quota_us < CPU_QUOTA_US_MIN)
+        quota_us = CPU_QUOTA_US_MIN;
+    snprintf(name, sizeof name, SLOT_PREFIX "%u", slot);
+    bool done = home->more[CGROUP_CPU].unified
+                    ? cpus_unified(home, name, weight_milli, quota_us)
+                    : v1_slot_open(home->more[CGROUP_CPU].dir, name, &s->more[CGROUP_CPU].tasks) &&
+                          cpus_v1(home->more[CGROUP_CPU].dir, name, weight_milli, quota_us);
+    if (done) {
+        s->more[CGROUP_CPU].weight = weight_milli;
+        s->more[CGROUP_CPU].limit = quota_milli;
+    }
+    return done;
+}
+
+bool cgroup_slot_pids(struct cgroup_home *home, struct cgroup_slot *s, uint32_t slot, uint32_t pids_max)
+{
+    if (!cgroup_can_limit(home, CGROUP_PIDS) || s->more[CGROUP_PIDS].limit == pids_max)
+        return true;
+    char name[32];
+    snprintf(name, sizeof name, SLOT_PREFIX "%u", slot);
+    if (!home->more[CGROUP_PIDS].unified && !v1_slot_open(home->more[CGROUP_PIDS].dir, name, &s->more[CGROUP_PIDS].tasks))
+        return false;
+    if (!write_limit(home->more[CGROUP_PIDS].unified ? home->dir : home->more[CGROUP_PIDS].dir, name, "pids.max", pids_max, "max"))
+        return false;
+    s->more[CGROUP_PIDS].limit = pids_max;
     return true;
 }
 
@@ -382,15 +490,17 @@ static void signal_pid(void *arg, int pid)
 
 void cgroup_slot_signal(const struct cgroup_slot *s, int signo)
 {
-    each_pid(s->procs, signal_pid, &signo);
+    autoclose int procs = openat(s->dir, "cgroup.procs", O_RDONLY | O_CLOEXEC);
+    if (procs >= 0)
+        each_pid(procs, signal_pid, &signo);
 }
 
-void cgroup_slot_kill(const struct cgroup_home *home, const struct cgroup_slot *s, uint32_t slot)
+void cgroup_slot_kill(struct cgroup_slot *s)
 {
-    char name[32];
-    snprintf(name, sizeof name, SLOT_PREFIX "%u", slot);
-    if (s->events >= 0)
-        group_kill(home->dir, name);
+    if (s->events < 0)
+        return;
+    write_at(s->dir, "cgroup.kill", "1");
+    s->killed = true;
 }
 
 bool cgroup_slot_oom(struct cgroup_home *home, struct cgroup_slot *s, uint32_t slot)

@@ -12,12 +12,25 @@ struct CMUnitTest;
 #define EXEC_CONFORMANCE_TESTS_MAX 16
 /* Writes the tests of the suite for an executor to *out; how many they are. Only one executor per process. */
 size_t exec_conformance(exec_open_fn *open, struct CMUnitTest *out);
+/* What an executor with a line must do besides. */
+size_t exec_conformance_line(exec_open_fn *open, struct CMUnitTest *out);
+
+/* What an executor that can fence must do besides. */
+size_t exec_conformance_lease(exec_open_fn *open, struct CMUnitTest *out);
 
 #define WORLD_JOBS_MAX 8192
+
+/* For executors of containers, whose jobs cost much more: the image of every job; of the many jobs of a test only each
+ * so manieth. */
+extern const char *exec_world_image; /* NULL: processes */
+extern int exec_world_thrift;        /* 1: all */
+extern struct exec_container_config exec_world_container;
+extern struct exec_process_config exec_world_process;
 
 /* Everything that was reported of one attempt; at its job's number. */
 struct seen {
     uint32_t started, vacated, ended, recovered; /* how often */
+    uint64_t got_place_of; /* the job whose place it was given in line; 0: none */
     enum attempt_phase recovered_as;
     int64_t ran_ms;
     bool had_process;

@@ -17,6 +17,7 @@
 #include <signal.h>
 #include <sys/file.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -543,6 +544,7 @@ static void a_number_used_again_is_not_signalled(void **state)
     run_three_and_stop(w);
     pid_t bystander = fork();
     if (bystander == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL); /* also when an assertion fails below */
         setsid();
         for (;;)
             pause();
@@ -553,7 +555,7 @@ static void a_number_used_again_is_not_signalled(void **state)
         { .kind = LOG_SPAWNING,
           .ref = world_ref(7),
           .slot = 1,
-          .begun_ms = clock_now_ms() - 3600000 + 1,
+          .begun_ms = clock_now_ms() / 2, /* long before the bystander, and not before this machine was started */
           .own_streams = 3 },
         { .kind = LOG_SPAWNED, .ref = world_ref(7), .pid = (uint32_t)bystander },
     };
@@ -746,28 +748,49 @@ static void nothing_is_left_behind(void **state)
     assert_true(count_fds(getpid()) <= own_fds);
 }
 
-/* The groups of the state directory are found as the nursery finds them, without making them. */
-static bool groups_there(const char *name)
-{
-    char command[160];
-    snprintf(command, sizeof command, "test -n \"$(find /sys/fs/cgroup -name '%s' 2>/dev/null)\"", name);
-    return system(command) == 0;
-}
-
 static void groups_are_removed(void **state)
 {
     struct world *w = *state;
     struct cgroup_home home;
+    cgroup_home_open(&home, w->state_dir); /* where the nursery has its own */
+    if (!cgroup_can_kill(&home))
+        skip();
+    cgroup_home_close(&home);
+    run_many(w, 3);
+    assert_int_equal(access(home.path, F_OK), 0);
+    world_close(w, true);
+    assert_int_equal(access(home.path, F_OK), -1);
+    assert_true(!*home.memory_path || access(home.memory_path, F_OK) == -1);
+    world_open(w);
+}
+
+static void strangers_in_a_group_are_ended_before_it_is_used(void **state)
+{
+    struct world *w = *state;
+    struct cgroup_home home;
+    char slot[PATH_MAX + 16], file[PATH_MAX + 32], text[32];
     cgroup_home_open(&home, w->state_dir);
     if (!cgroup_can_kill(&home))
         skip();
-    char *name = strrchr(home.path, '/') + 1;
+    snprintf(slot, sizeof slot, "%s/slot0", home.path);
+    snprintf(file, sizeof file, "%s/cgroup.procs", slot);
     cgroup_home_close(&home);
-    run_many(w, 3);
-    assert_true(groups_there(name));
-    world_close(w, true);
-    assert_false(groups_there(name));
-    world_open(w);
+    pid_t stranger = fork();
+    if (stranger == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        for (;;)
+            pause();
+    }
+    assert_int_equal(mkdir(slot, 0755), 0);
+    int procs = open(file, O_WRONLY | O_CLOEXEC);
+    int size = snprintf(text, sizeof text, "%d", (int)stranger);
+    assert_int_equal(write(procs, text, (size_t)size), size);
+    close(procs);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(world_wait(w, world_sh(w, "exit 7"))->result.exit_code, 7);
+    int status;
+    assert_int_equal(waitpid(stranger, &status, 0), stranger);
+    assert_int_equal(WTERMSIG(status), SIGKILL);
 }
 
 static void groups_of_the_dead_are_removed(void **state)
@@ -876,6 +899,7 @@ int main(int argc, char **argv)
         CASE(on_a_full_disk_ends_are_journalled),
         CASE(nothing_is_left_behind),
         CASE(groups_are_removed),
+        CASE(strangers_in_a_group_are_ended_before_it_is_used),
         CASE(groups_of_the_dead_are_removed),
         CASE(closed_without_shutdown_the_nursery_goes_on),
         CASE(a_long_state_directory_works),

@@ -22,6 +22,7 @@ struct fake_attempt {
     int64_t started_ms;
     int64_t run_ms;
     uint32_t exit_code, signal;
+    bool overlap_never, fenced;
 };
 
 struct exec_fake {
@@ -33,6 +34,8 @@ struct exec_fake {
     struct fake_attempt *attempts; /* at the attempt's number */
     struct heap due;
     uint64_t order;
+    struct loop_timer *lease_timer;
+    int64_t lease_until_ms;
     bool reporting; /* inside report(), which arms the timer at its end */
 };
 
@@ -61,11 +64,11 @@ static void arm(struct exec_fake *f, int64_t now_ms)
 static void fake_ended(struct exec_fake *f, struct fake_attempt *a)
 {
     struct attempt_result result = { .exit_code = a->exit_code, .signal = a->signal, .run_ms = a->run_ms };
-    result.reason = a->signal ? REASON_SIGNAL : a->exit_code ? REASON_EXIT : REASON_NONE;
+    result.reason = a->fenced ? REASON_LEASE_LOST : a->signal ? REASON_SIGNAL : a->exit_code ? REASON_EXIT : REASON_NONE;
     struct attempt_ref ref = f->refs.refs[a->number];
     a->phase = FAKE_ENDED;
     if (f->events.on_vacated)
-        f->events.on_vacated(f->events.arg, ref);
+        f->events.on_vacated(f->events.arg, ref, (struct attempt_ref){ { 0 }, 0, 0 });
     f->events.on_ended(f->events.arg, ref, &result, true, "");
 }
 
@@ -104,6 +107,8 @@ static int fake_start(struct exec *x, const struct exec_job *job, struct err *er
     if (ref_table_find(&f->refs, job->ref) != REF_NONE)
         return err_set(err, ERR_CONFLICT, "attempt %u of job %llu was started before", job->ref.attempt,
                        (unsigned long long)job->ref.job.n);
+    if (job->overlap_never && clock_now_ms() >= f->lease_until_ms)
+        return err_set(err, ERR_STALE, "the lease of its node had run out");
     uint32_t number = ref_table_add(&f->refs, job->ref);
     if (number == REF_NONE)
         return err_set(err, ERR_FULL, "as many attempts are held as fit");
@@ -114,7 +119,8 @@ static int fake_start(struct exec *x, const struct exec_job *job, struct err *er
                                 .due_ms = now_ms,
                                 .order = f->order++,
                                 .run_ms = job->simulated_ms > 0 ? job->simulated_ms : 0,
-                                .exit_code = (uint32_t)job->simulated_exit & 255 };
+                                .exit_code = (uint32_t)job->simulated_exit & 255,
+                                .overlap_never = job->overlap_never };
     heap_node_init(&a->due);
     heap_push(&f->due, &a->due);
     arm(f, now_ms);
@@ -140,6 +146,33 @@ static void fake_signal(struct exec *x, struct attempt_ref ref, bool kill)
     a->due_ms = now_ms;
     heap_moved(&f->due, &a->due);
     arm(f, now_ms);
+}
+
+/* Before it is moved, too: what has run out stays so. */
+static void lease_due(void *arg)
+{
+    struct exec_fake *f = arg;
+    int64_t now_ms = clock_now_ms();
+    if (now_ms < f->lease_until_ms)
+        return;
+    for (uint32_t i = 0; i < f->refs.cap; i++) {
+        struct fake_attempt *a = &f->attempts[i];
+        if (!ref_table_used(&f->refs, i) || a->phase == FAKE_ENDED || !a->overlap_never)
+            continue;
+        a->fenced = true;
+        fake_signal(&f->base, f->refs.refs[i], true);
+    }
+}
+
+static void fake_lease(struct exec *x, int64_t until_ms)
+{
+    struct exec_fake *f = fake_of(x);
+    int64_t now_ms = clock_now_ms();
+    if (until_ms <= f->lease_until_ms || until_ms <= now_ms)
+        return;
+    lease_due(f);
+    f->lease_until_ms = until_ms;
+    loop_timer_set(f->lease_timer, until_ms - now_ms);
 }
 
 static void fake_remove(struct exec *x, struct attempt_ref ref)
@@ -173,6 +206,7 @@ static void fake_close(struct exec *x)
 {
     struct exec_fake *f = fake_of(x);
     loop_timer_remove(f->timer);
+    loop_timer_remove(f->lease_timer);
     heap_fini(&f->due);
     ref_table_fini(&f->refs);
     free(f->attempts);
@@ -183,6 +217,7 @@ static const struct exec_ops fake_ops = {
     .name = "fake",
     .start = fake_start,
     .signal = fake_signal,
+    .lease = fake_lease,
     .remove = fake_remove,
     .log_path = fake_log_path,
     .usage = fake_usage,
@@ -202,5 +237,6 @@ struct exec *exec_fake_open(struct loop *loop, const struct exec_config *config,
     f->attempts = mem_zero(ATTEMPTS_MAX, sizeof *f->attempts);
     heap_init(&f->due, due_before);
     f->timer = loop_timer_add(loop, report, f);
+    f->lease_timer = loop_timer_add(loop, lease_due, f);
     return &f->base;
 }

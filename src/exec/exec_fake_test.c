@@ -43,10 +43,11 @@ static void ends_in_order_of_time(void **state)
 
 int main(void)
 {
-    struct CMUnitTest tests[EXEC_CONFORMANCE_TESTS_MAX + 2];
+    struct CMUnitTest tests[2 * EXEC_CONFORMANCE_TESTS_MAX + 2];
     const struct CMUnitTest own[] = { cmocka_unit_test(thousands_in_few_turns),
                                       cmocka_unit_test(ends_in_order_of_time) };
     size_t count = exec_conformance(exec_fake_open, tests);
+    count += exec_conformance_lease(exec_fake_open, tests + count);
     memcpy(tests + count, own, sizeof own);
     return _cmocka_run_group_tests("exec_fake", tests, count + sizeof own / sizeof *own, NULL, NULL);
 }

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <xxhash.h>
 
 #include "base/check.h"
 #include "base/list.h"
@@ -22,6 +23,7 @@
 #include "exec/output.h"
 #include "exec/procfs.h"
 #include "exec/ref_table.h"
+#include "exec/usage.h"
 #include "io/clock.h"
 #include "io/loop.h"
 #include "obs/log.h"
@@ -59,6 +61,7 @@ struct exec_proc {
     struct loop *loop;
     char *state_dir;
     uint64_t log_bytes_max;
+    struct exec_process_config limits;
     bool shutdown_nursery;
     bool opening; /* inside open or close: driven by poll, not by the loop */
     bool silent;  /* inside close: nothing is reported any more */
@@ -72,10 +75,11 @@ struct exec_proc {
     struct err link_err; /* why it is down */
     uint32_t abilities;
     char cgroup_path[NURSERY_TEXT_BYTES];
-    char enforces[256];
+    char enforces[512];
 
     struct ref_table refs;
     struct known *known;      /* at the attempt's number */
+    int64_t lease_until_ms;   /* that was last given; 0: none */
     uint32_t occupied;        /* of NURSERY_SLOTS_MAX: sent or running, not vacated */
     struct list_node packets; /* to be sent; the last may still grow */
     size_t packets_bytes;
@@ -171,6 +175,12 @@ static void ended(struct exec_proc *p, struct known *k, struct attempt_ref ref, 
         p->events.on_ended(p->events.arg, ref, result, started, text);
 }
 
+static void tell_lease(struct exec_proc *p)
+{
+    if (p->link == LINK_UP && p->lease_until_ms)
+        request(p, &(struct nursery_request){ .verb = NURSERY_LEASE, .lease_until_ms = p->lease_until_ms });
+}
+
 static void forget(struct exec_proc *p, struct attempt_ref ref)
 {
     request(p, &(struct nursery_request){ .verb = NURSERY_REMOVE, .ref = ref });
@@ -203,6 +213,7 @@ static void all_listed(struct exec_proc *p)
 {
     p->link = LINK_UP;
     p->retry_ms = RETRY_MS_MIN;
+    tell_lease(p);
     for (uint32_t i = 0; i < p->refs.cap && p->link == LINK_UP; i++) {
         struct known *k = &p->known[i];
         if (!ref_table_used(&p->refs, i) || k->generation == p->generation || k->phase == KNOWN_ENDED)
@@ -247,7 +258,7 @@ static void on_event(struct exec_proc *p, const struct nursery_event *e)
     case NURSERY_VACATED:
         occupy(p, k, false);
         if (p->events.on_vacated)
-            p->events.on_vacated(p->events.arg, e->ref);
+            p->events.on_vacated(p->events.arg, e->ref, e->passed_to);
         return;
     case NURSERY_ENDED:
         ended(p, k, e->ref, &e->result, e->started, e->text);
@@ -503,6 +514,22 @@ static int proc_refuses(struct exec_proc *p, const struct exec_job *job, struct 
     return 0;
 }
 
+/* What the request says of CPUs. A job that asks for less than one may use one while nobody else wants it. */
+static void limit_cpus(const struct exec_proc *p, uint64_t milli, struct nursery_request *r)
+{
+    if (p->limits.cpu_limit == EXEC_CPUS_OFF || !milli)
+        return;
+    r->cpu_weight_milli = milli < UINT32_MAX ? (uint32_t)milli : UINT32_MAX;
+    if (p->limits.cpu_limit == EXEC_CPUS_HOLD)
+        r->cpu_quota_milli = r->cpu_weight_milli < 1000 ? 1000 : r->cpu_weight_milli;
+}
+
+static void groups_text(const struct exec_account *account, struct buf *out)
+{
+    for (uint32_t i = 0; i < account->groups_count; i++)
+        buf_printf(out, "%s%u", i ? "," : "", account->groups[i]);
+}
+
 static int proc_start(struct exec *x, const struct exec_job *job, struct err *err)
 {
     struct exec_proc *p = proc_of(x);
@@ -512,16 +539,32 @@ static int proc_start(struct exec *x, const struct exec_job *job, struct err *er
     struct nursery_request r = { .verb = NURSERY_SPAWN,
                                  .ref = job->ref,
                                  .mem_bytes = job->need.v[RES_MEM],
-                                 .output_bytes_max = job->output_bytes_max ? job->output_bytes_max : p->log_bytes_max };
+                                 .place = XXH3_64bits(&job->need, sizeof job->need),
+                                 .in_line = job->in_line,
+                                 .overlap_never = job->overlap_never,
+                                 .output_bytes_max = job->output_bytes_max ? job->output_bytes_max : p->log_bytes_max,
+                                 .pids_max = p->limits.pids_max,
+                                 .file_bytes_max = p->limits.file_bytes_max };
     r.argc = add_strings(&strings, job->argv);
     r.envc = add_strings(&strings, job->env);
-    const char *paths[] = { job->workdir, job->stdin_path, job->stdout_path, job->stderr_path };
-    for (uint32_t i = 0; i < 4; i++)
+    limit_cpus(p, job->need.v[RES_CPU], &r);
+    autobuf struct buf groups = BUF_INIT;
+    if (job->account) {
+        r.run_as = true;
+        r.uid = job->account->uid;
+        r.gid = job->account->gid;
+        groups_text(job->account, &groups);
+    }
+    const char *paths[NURSERY_PATHS_COUNT] = { job->workdir,     job->stdin_path, job->stdout_path,
+                                               job->stderr_path, groups.data,     job->cpus };
+    for (uint32_t i = 0; i < NURSERY_PATHS_COUNT; i++)
         if (paths[i]) {
             buf_add(&strings, paths[i], strlen(paths[i]) + 1);
             r.paths |= 1u << i;
         }
     r.strings = buf_bytes(&strings);
+    if (r.in_line && nursery_request_bytes(&r) > NURSERY_LINE_BYTES_MAX)
+        return err_set(err, ERR_INTERNAL, "%zu bytes of arguments and environment are too many for the line", strings.size);
     if (nursery_request_bytes(&r) > NURSERY_REQUEST_BYTES_MAX - 64 || (uint64_t)r.argc + r.envc > NURSERY_STRINGS_MAX)
         return err_set(err, ERR_TOO_LARGE, "arguments and environment are %zu bytes in %u strings; %u and %u fit",
                        strings.size, r.argc + r.envc, NURSERY_REQUEST_BYTES_MAX, NURSERY_STRINGS_MAX);
@@ -536,6 +579,23 @@ static void proc_signal(struct exec *x, struct attempt_ref ref, bool kill)
     struct known *k = known_find(p, ref);
     if (k && k->phase != KNOWN_ENDED)
         request(p, &(struct nursery_request){ .verb = kill ? NURSERY_KILL : NURSERY_TERM, .ref = ref });
+}
+
+static void proc_line(struct exec *x, struct attempt_ref ref, enum exec_line what)
+{
+    struct exec_proc *p = proc_of(x);
+    const struct known *k = known_find(p, ref);
+    if (k && k->phase == KNOWN_SENT)
+        request(p, &(struct nursery_request){ .verb = what == LINE_CALL ? NURSERY_CALL : NURSERY_WITHDRAW, .ref = ref });
+}
+
+static void proc_lease(struct exec *x, int64_t until_ms)
+{
+    struct exec_proc *p = proc_of(x);
+    if (until_ms <= p->lease_until_ms)
+        return;
+    p->lease_until_ms = until_ms;
+    tell_lease(p);
 }
 
 static void proc_remove(struct exec *x, struct attempt_ref ref)
@@ -565,20 +625,6 @@ static bool proc_log_path(struct exec *x, struct attempt_ref ref, enum exec_stre
     return snprintf(path, size, "%s/logs/%s", p->state_dir, name) < (int)size;
 }
 
-static void usage_add(struct exec_usage *u, const struct proc_stat *stat)
-{
-    u->cpu_ms += stat->cpu_ms;
-    u->rss_bytes += stat->rss_bytes;
-    u->processes++;
-}
-
-static void usage_of_pid(void *arg, int pid)
-{
-    struct proc_stat stat;
-    if (proc_stat_read(pid, &stat))
-        usage_add(arg, &stat);
-}
-
 struct usage_visit {
     struct exec_usage *out;
     struct proc_job job;
@@ -588,7 +634,7 @@ static void usage_of_session(void *arg, const struct proc_stat *stat)
 {
     struct usage_visit *v = arg;
     if (proc_of_job(stat, &v->job))
-        usage_add(v->out, stat);
+        usage_add_process(v->out, stat);
 }
 
 static bool proc_usage(struct exec *x, struct attempt_ref ref, struct exec_usage *out)
@@ -598,7 +644,7 @@ static bool proc_usage(struct exec *x, struct attempt_ref ref, struct exec_usage
     *out = (struct exec_usage){ 0 };
     if (!k || k->phase != KNOWN_RUNNING || k->vacated)
         return false;
-    if (!cgroup_each_pid(p->cgroup_path, k->slot, usage_of_pid, out)) {
+    if (!cgroup_each_pid(p->cgroup_path, k->slot, usage_add_pid, out)) {
         struct usage_visit v = {
             out, { .main = (pid_t)k->pid, .started_from_ms = k->begun_ms, .started_until_ms = k->begun_ms + 1000 }
         };
@@ -607,15 +653,34 @@ static bool proc_usage(struct exec *x, struct attempt_ref ref, struct exec_usage
     return out->processes > 0;
 }
 
+static const char *cpus_enforced(const struct exec_proc *p)
+{
+    if (p->limits.cpu_limit == EXEC_CPUS_OFF)
+        return "counted only, as the settings say";
+    if (!(p->abilities & NURSERY_CAN_LIMIT_CPUS))
+        return "counted only (no cgroup)";
+    return p->limits.cpu_limit == EXEC_CPUS_HOLD ? "held to the request, at least one (cgroup)"
+                                                 : "by share when they are short (cgroup)";
+}
+
 static const char *proc_enforces(struct exec *x)
 {
     struct exec_proc *p = proc_of(x);
+    char pids[64] = "no limit", file[64] = "no limit";
+    if (p->limits.pids_max && p->abilities & NURSERY_CAN_LIMIT_PIDS)
+        snprintf(pids, sizeof pids, "at most %u (cgroup)", p->limits.pids_max);
+    else if (p->limits.pids_max)
+        snprintf(pids, sizeof pids, "no limit (no cgroup)");
+    if (p->limits.file_bytes_max)
+        snprintf(file, sizeof file, "at most %llu bytes each", (unsigned long long)p->limits.file_bytes_max);
     snprintf(p->enforces, sizeof p->enforces,
-             "processes: %s; memory: %s; output: cap per stream; CPUs and GPUs: counted only",
+             "end of a job: %s; memory: %s; CPUs: %s; processes of a job: %s; output: cap per stream; files: %s; GPUs: given "
+             "by number, not fenced",
              p->abilities & NURSERY_CAN_KILL
-                 ? "a job ends with all it started (cgroup)"
-                 : "found by session and fence, one that hides from both may outlive its job",
-             p->abilities & NURSERY_CAN_LIMIT_MEMORY ? "held to the request (cgroup)" : "counted only");
+                 ? "with all it started (cgroup)"
+                 : "found by session and fence, one that hides from both may outlive it",
+             p->abilities & NURSERY_CAN_LIMIT_MEMORY ? "held to the request (cgroup)" : "counted only (no cgroup)",
+             cpus_enforced(p), pids, file);
     return p->enforces;
 }
 
@@ -668,6 +733,8 @@ static const struct exec_ops proc_ops = {
     .name = "process",
     .start = proc_start,
     .signal = proc_signal,
+    .line = proc_line,
+    .lease = proc_lease,
     .remove = proc_remove,
     .log_path = proc_log_path,
     .usage = proc_usage,
@@ -693,6 +760,7 @@ struct exec *exec_proc_open(struct loop *loop, const struct exec_config *config,
     p->loop = loop;
     p->state_dir = state_dir;
     p->log_bytes_max = config->log_bytes_max;
+    p->limits = config->process;
     p->shutdown_nursery = config->shutdown_nursery;
     p->fd = p->ready_fd = -1;
     p->retry_ms = RETRY_MS_MIN;

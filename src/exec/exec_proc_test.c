@@ -281,6 +281,21 @@ static void kill_ends_all_children(void **state)
     assert_all_gone(in_dir(w, "pids"), 50);
 }
 
+/* Linux kills at once what is started in a group in which somebody was killed before. */
+static void the_slot_of_a_killed_job_can_be_used_again(void **state)
+{
+    struct world *w = *state;
+    for (int i = 0; i < 5; i++) {
+        uint64_t job = world_sh(w, "sleep 1000 & echo $! >>pids; echo go >ready; wait");
+        wait_for_file(w, in_dir(w, "ready"));
+        w->exec->ops->signal(w->exec, world_ref(job), true);
+        assert_int_equal(world_wait(w, job)->result.signal, SIGKILL);
+        unlink(in_dir(w, "ready"));
+        assert_int_equal(world_wait(w, world_sh(w, "sleep 0.01; exit 5"))->result.exit_code, 5);
+    }
+    assert_all_gone(in_dir(w, "pids"), 5);
+}
+
 static void children_end_with_their_job(void **state)
 {
     struct world *w = *state;
@@ -532,11 +547,120 @@ static void memory_beyond_the_request_is_oom(void **state)
                            .need = need });
     struct seen *s = world_wait(w, job);
     assert_int_equal(s->result.reason, REASON_OOM); /* although the main process ended well */
+    assert_in_range(s->result.rss_max_bytes, 32 << 20, 33 << 20);
     /* The next job in the slot starts with a clean slate, limited or not. */
     job = world_start(w, (struct exec_job){ .argv = ARGV("true"), .need = need });
     assert_int_equal(world_wait(w, job)->result.reason, REASON_NONE);
     job = world_sh(w, "head -c 100000000 /dev/zero | tail >/dev/null");
     assert_int_equal(world_wait(w, job)->result.reason, REASON_NONE);
+}
+
+static void reopen_with(struct world *w, struct exec_process_config limits)
+{
+    world_close(w, true);
+    exec_world_process = limits;
+    world_open(w);
+    exec_world_process = (struct exec_process_config){ 0 };
+}
+
+/* CPU time that three busy loops get within a second of a job that asked for so much. */
+static uint64_t cpu_ms_of(struct world *w, uint64_t milli)
+{
+    uint64_t job = world_start(w, (struct exec_job){ .argv = ARGV("sh", STR("-c"),
+                                                                  STR("for i in 1 2 3; do timeout 2 sh -c 'while :; do :; done' & done; wait")),
+                                                     .need = { .v = { [RES_CPU] = milli } } });
+    return world_wait(w, job)->result.cpu_ms;
+}
+
+static void cpus_beyond_the_request_are_not_had(void **state)
+{
+    struct world *w = *state;
+    if (!strstr(w->exec->ops->enforces(w->exec), "CPUs: held") || sysconf(_SC_NPROCESSORS_ONLN) < 2)
+        skip();
+    assert_in_range(cpu_ms_of(w, 1000), 100, 2400); /* of 4000 on two CPUs */
+    assert_in_range(cpu_ms_of(w, 200), 50, 2400);   /* less than one, which it may use while nobody else wants it */
+    reopen_with(w, (struct exec_process_config){ .cpu_limit = EXEC_CPUS_SHARE });
+    assert_non_null(strstr(w->exec->ops->enforces(w->exec), "CPUs: by share"));
+    assert_in_range(cpu_ms_of(w, 1000), 100, 8000);
+    reopen_with(w, (struct exec_process_config){ .cpu_limit = EXEC_CPUS_OFF });
+    assert_non_null(strstr(w->exec->ops->enforces(w->exec), "CPUs: counted only"));
+    assert_in_range(cpu_ms_of(w, 1000), 100, 8000);
+}
+
+static void processes_beyond_the_limit_are_not_made(void **state)
+{
+    struct world *w = *state;
+    reopen_with(w, (struct exec_process_config){ .pids_max = 20 });
+    if (!strstr(w->exec->ops->enforces(w->exec), "processes of a job: at most 20"))
+        skip();
+    uint64_t job = world_sh(w, "b() { b | b & }; b; sleep 1; exit 3");
+    struct seen *s = world_wait(w, job);
+    assert_true(s->result.reason == REASON_EXIT || s->result.reason == REASON_SIGNAL); /* a shell that can not fork ends */
+    job = world_sh(w, "true; /bin/true"); /* the next one in the slot has its own */
+    assert_int_equal(world_wait(w, job)->result.reason, REASON_NONE);
+}
+
+static void larger_files_are_not_written(void **state)
+{
+    struct world *w = *state;
+    reopen_with(w, (struct exec_process_config){ .file_bytes_max = 65536 });
+    uint64_t job = world_sh(w, "exec head -c 100000 /dev/zero >big");
+    struct seen *s = world_wait(w, job);
+    assert_int_equal(s->result.reason, REASON_SIGNAL);
+    assert_int_equal(s->result.signal, SIGXFSZ);
+    struct stat st;
+    assert_int_equal(stat(in_dir(w, "big"), &st), 0);
+    assert_int_equal(st.st_size, 65536);
+}
+
+static void runs_on_the_cpus_it_was_given(void **state)
+{
+    struct world *w = *state;
+    uint64_t job = world_start(w, (struct exec_job){ .argv = ARGV("sh", STR("-c"), STR("grep Cpus_allowed_list /proc/self/status")), .cpus = "0" });
+    assert_int_equal(world_wait(w, job)->result.reason, REASON_NONE);
+    assert_log(w, job, EXEC_STDOUT, "Cpus_allowed_list:\t0\n");
+}
+
+/* Every step: groups, group, user, no way back, no capability, no new ones, files of its own. */
+static void runs_as_somebody_else(void **state)
+{
+    struct world *w = *state;
+    if (geteuid() != 0)
+        skip();
+    static const struct exec_account who = { .uid = 54321, .gid = 54322, .groups = { 54322, 54323 }, .groups_count = 2 };
+    assert_int_equal(chmod(w->dir, 0755), 0);
+    const char *theirs = in_dir(w, "theirs"), *ours = in_dir(w, "ours");
+    assert_int_equal(mkdir(theirs, 0700), 0);
+    assert_int_equal(chown(theirs, who.uid, who.gid), 0);
+    write_file(ours, "secret", 6, 0600);
+    char script[700];
+    snprintf(script, sizeof script,
+             "id -u; id -g; id -G; umask; grep -E '^(Cap(Inh|Prm|Eff|Bnd|Amb)|NoNewPrivs):' /proc/self/status; "
+             "cat %s 2>/dev/null || echo closed; echo again >/dev/stderr; touch made; stat -c %%u:%%g made; kill -9 $PPID 2>/dev/null || echo no; "
+             "ls /proc/self/fd | wc -l", ours);
+    uint64_t job = world_start(w, (struct exec_job){ .argv = ARGV("sh", STR("-c"), script), .account = &who, .workdir = theirs });
+    struct seen *s = world_wait(w, job);
+    assert_int_equal(s->result.reason, REASON_NONE);
+    assert_log(w, job, EXEC_STDOUT,
+               "54321\n54322\n54322 54323\n0077\n"
+               "CapInh:\t0000000000000000\nCapPrm:\t0000000000000000\nCapEff:\t0000000000000000\nCapBnd:\t0000000000000000\n"
+               "CapAmb:\t0000000000000000\nNoNewPrivs:\t1\nclosed\n54321:54322\nno\n4\n");
+    assert_log(w, job, EXEC_STDERR, "again\n");
+    /* What the job names is opened as them: no file of ours, no directory of ours. */
+    job = world_start(w, (struct exec_job){ .argv = ARGV("true"), .account = &who, .workdir = theirs, .stdin_path = ours });
+    s = world_wait(w, job);
+    assert_int_equal(s->result.reason, REASON_SPAWN);
+    assert_non_null(strstr(s->text, "stdin"));
+    job = world_start(w, (struct exec_job){ .argv = ARGV("true"), .account = &who, .workdir = theirs, .stdout_path = in_dir(w, "new") });
+    assert_int_equal(world_wait(w, job)->result.reason, REASON_SPAWN);
+    job = world_start(w, (struct exec_job){ .argv = ARGV("true"), .account = &who, .workdir = w->state_dir });
+    s = world_wait(w, job);
+    assert_int_equal(s->result.reason, REASON_SPAWN);
+    assert_non_null(strstr(s->text, "working directory"));
+    /* And the next one is ours again. */
+    job = world_sh(w, "id -u");
+    assert_int_equal(world_wait(w, job)->result.reason, REASON_NONE);
+    assert_log(w, job, EXEC_STDOUT, "0\n");
 }
 
 static void keep_two_running(struct world *w, struct attempt_ref ref)
@@ -559,6 +683,52 @@ static void many_short_jobs_end_once_each(void **state)
     }
     for (uint64_t job = 1; job <= 5000; job++)
         assert_int_equal(w->seen[job].ended, 1);
+}
+
+/* --- the lease --- */
+
+static void nothing_leased_starts_without_a_lease(void **state)
+{
+    struct world *w = *state;
+    struct seen *s = world_wait(w, world_start(w, (struct exec_job){ .argv = ARGV("/bin/true"), .overlap_never = true }));
+    assert_int_equal(s->started, 0);
+    assert_false(s->had_process);
+    assert_int_equal(s->result.reason, REASON_NEVER_STARTED);
+    assert_non_null(strstr(s->text, "lease"));
+
+    /* Nor who was in line when it ran out, though it is renewed before the place is free. */
+    w->exec->ops->lease(w->exec, clock_now_ms() + 500);
+    uint64_t first = world_start(w, (struct exec_job){ .argv = ARGV("/bin/sleep", (char *)(uintptr_t) "1.5") });
+    uint64_t waits = world_start(w, (struct exec_job){ .argv = ARGV("/bin/true"), .in_line = true, .overlap_never = true });
+    s = world_wait(w, waits);
+    assert_int_equal(s->result.reason, REASON_NEVER_STARTED);
+    assert_int_equal(w->seen[first].ended, 0);
+    world_wait(w, first);
+}
+
+/* The worker has died, or stands still: it is not needed for it. What the job left in a session of its own goes too. */
+static void the_lease_runs_out_without_a_worker(void **state)
+{
+    struct world *w = *state;
+    char script[160];
+    w->exec->ops->lease(w->exec, clock_now_ms() + 1000);
+    snprintf(script, sizeof script, "setsid sh -c 'while :; do date +%%s%%N >%s/alive; sleep 0.02; done' & sleep 60", w->dir);
+    uint64_t job = world_start(
+        w, (struct exec_job){ .argv = ARGV("/bin/sh", (char *)(uintptr_t) "-c", script), .workdir = w->dir, .overlap_never = true });
+    while (!w->seen[job].started)
+        world_turn(w);
+    world_close(w, false);
+    usleep(2500 * 1000);
+    char path[128];
+    struct stat before, after;
+    snprintf(path, sizeof path, "%s/alive", w->dir);
+    assert_int_equal(stat(path, &before), 0);
+    usleep(300 * 1000);
+    assert_int_equal(stat(path, &after), 0);
+    assert_true(before.st_mtim.tv_sec == after.st_mtim.tv_sec && before.st_mtim.tv_nsec == after.st_mtim.tv_nsec);
+    world_open(w);
+    assert_int_equal(w->seen[job].recovered_as, PHASE_ENDED);
+    assert_int_equal(w->seen[job].result.reason, REASON_LEASE_LOST);
 }
 
 int main(int argc, char **argv)
@@ -584,6 +754,7 @@ int main(int argc, char **argv)
         CASE_WITHOUT_CGROUPS(only_its_own_daemon_is_ended),
         CASE(kill_ends_all_children),
         CASE_WITHOUT_CGROUPS(kill_ends_all_children),
+        CASE(the_slot_of_a_killed_job_can_be_used_again),
         CASE(children_end_with_their_job),
         CASE_WITHOUT_CGROUPS(children_end_with_their_job),
         CASE(environment_is_exact),
@@ -600,10 +771,20 @@ int main(int argc, char **argv)
         CASE(usage_counts_all_processes),
         CASE_WITHOUT_CGROUPS(usage_counts_all_processes),
         CASE(memory_beyond_the_request_is_oom),
+        CASE(cpus_beyond_the_request_are_not_had),
+        CASE(processes_beyond_the_limit_are_not_made),
+        CASE(larger_files_are_not_written),
+        CASE(runs_on_the_cpus_it_was_given),
+        CASE(runs_as_somebody_else),
         CASE(many_short_jobs_end_once_each),
+        CASE(nothing_leased_starts_without_a_lease),
+        CASE(the_lease_runs_out_without_a_worker),
+        CASE_WITHOUT_CGROUPS(the_lease_runs_out_without_a_worker),
     };
-    struct CMUnitTest tests[EXEC_CONFORMANCE_TESTS_MAX + sizeof own / sizeof *own];
+    struct CMUnitTest tests[3 * EXEC_CONFORMANCE_TESTS_MAX + sizeof own / sizeof *own];
     size_t count = exec_conformance(exec_proc_open, tests);
+    count += exec_conformance_line(exec_proc_open, tests + count);
+    count += exec_conformance_lease(exec_proc_open, tests + count);
     memcpy(tests + count, own, sizeof own);
     return _cmocka_run_group_tests("exec_proc", tests, count + sizeof own / sizeof *own, NULL, NULL);
 }

@@ -1,12 +1,19 @@
-/* launch.h: makes the process of a job: one vfork, no allocation, and an exact reason when it cannot. */
+/* launch.h: makes the process of a job: one vfork, no allocation, and an exact reason when it cannot.
+ *
+ * The process is made inside its group (clone3, CLONE_INTO_CGROUP): moving one that exists waits 10 to 30 ms for a grace
+ * period of the kernel, and every start behind it waits too. */
 #ifndef ROTA_EXEC_LAUNCH_H
 #define ROTA_EXEC_LAUNCH_H
 
+#include <sched.h>
 #include <sys/resource.h>
 #include <sys/types.h>
 
 #include "core/model/states.h"
 #include "exec/exit_record.h"
+
+#define LAUNCH_TREES 3
+#define LAUNCH_GROUPS_MAX 64
 
 struct launch_plan {
     char **argv;            /* NULL-terminated; argv[-1] belongs to it too, and may be written to */
@@ -18,9 +25,19 @@ struct launch_plan {
     const char *output_paths[2];
     uint32_t own_streams;
     int logs_dir;
-    int cgroups[2];            /* cgroup.procs to join; -1: none */
+    int cgroup;                /* directory of the v2 group to start in; -1: none */
+    int cgroup_tasks[LAUNCH_TREES]; /* `tasks` of the v1 groups to join; -1: none */
     const char *oom_score_adj; /* as text; NULL: the caller's */
     struct rlimit files_max;   /* RLIMIT_NOFILE of the job */
+    uint64_t file_bytes_max;   /* RLIMIT_FSIZE; 0: as the caller's */
+    const cpu_set_t *cpus;     /* it may run on; NULL: as the caller */
+    /* Who it is. What is ours (groups, log files) is opened before it becomes that, what the job names after. */
+    bool run_as;
+    uid_t uid;
+    gid_t gid;
+    gid_t groups[LAUNCH_GROUPS_MAX];
+    size_t groups_count;
+    bool ends_with_us;         /* its first process is killed when the caller dies */
 };
 
 struct launch_failure {

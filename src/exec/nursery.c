@@ -104,9 +104,13 @@ static void init_tables(struct nursery *n)
     n->pid_buckets = mem_alloc(PID_BUCKETS * sizeof *n->pid_buckets);
     for (uint32_t i = 0; i < PID_BUCKETS; i++)
         n->pid_buckets[i] = REF_NONE;
-    struct list_node *lists[] = { &n->free, &n->running, &n->settling, &n->cooling, &n->tell, &n->undurable };
+    struct list_node *lists[] = { &n->free, &n->running,   &n->settling, &n->cooling,
+                                  &n->tell, &n->undurable, &n->line,     &n->line_free };
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
         list_init(lists[i]);
+    n->waiting = mem_zero(EXEC_LINE_MAX, sizeof *n->waiting);
+    for (uint32_t i = 0; i < EXEC_LINE_MAX; i++)
+        list_append(&n->line_free, &n->waiting[i].node);
     n->watch_ms = n->settle_ms = n->lazy_ms = n->sync_ms = INT64_MAX;
     n->worker = n->lock = n->state_dir = n->logs_dir = n->epoll = n->signals = n->listener = -1;
 }
@@ -130,6 +134,7 @@ static int timeout_of(const struct nursery *n)
     const int64_t dues_ms[] = {
         n->watch_ms,
         n->settle_ms,
+        n->leased ? n->lease_until_ms : INT64_MAX,
         n->greeted && !n->writing ? n->lazy_ms : INT64_MAX,
         n->log.syncing ? INT64_MAX : n->sync_ms,
         n->worker < 0 && n->busy_count == 0 ? n->idle_ms : INT64_MAX,
@@ -174,6 +179,7 @@ static void serve(struct nursery *n)
         int count = epoll_wait(n->epoll, events, 8, timeout_of(n));
         check(count >= 0 || errno == EINTR);
         n->now_ms = clock_now_ms();
+        nursery_fence(n);
         for (int i = 0; i < count; i++)
             ready(n, &events[i]);
         nursery_reap(n);

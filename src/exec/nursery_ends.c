@@ -20,6 +20,8 @@ static void emit_all(void *arg, struct nursery_log *log)
         if (!ref_table_used(&n->refs, i))
             continue;
         const struct attempt *a = &n->attempts[i];
+        if (!a->ended && a->slot == REF_NONE)
+            continue; /* it waits in line, which is no fact yet */
         struct exit_record r = a->ended ? nursery_exit_record(n, a) : nursery_spawning_record(n, a);
         nursery_log_add(log, &r);
         if (!a->ended && n->slots[a->slot].cgroup.events < 0) {
@@ -48,10 +50,10 @@ void nursery_sync_ends(struct nursery *n)
         return;
     /* A worker that knows that the place is free does not wait for the end: one sync for many of them. */
     const struct attempt *last = list_entry(n->undurable.prev, struct attempt, undurable);
-    if (!n->wants_vacated || !last->vacated || n->stopping)
+    if (!n->wants_vacated || !last->vacated || n->stopping || n->busy_count == 0)
         n->sync_ms = n->now_ms;
     else if (n->sync_ms == INT64_MAX)
-        n->sync_ms = n->now_ms + LAZY_MS;
+        n->sync_ms = n->now_ms + (n->line_count > LINE_DEEP ? LAZY_DEEP_MS : LAZY_MS);
     if (n->now_ms < n->sync_ms)
         return;
     n->sync_ms = INT64_MAX;

@@ -2,6 +2,8 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -195,15 +197,37 @@ static uint64_t fence_of(char *const *env)
     return 0;
 }
 
+/* A number, and what separates it from the next one. */
+static unsigned long number_at(const char **at)
+{
+    char *end;
+    unsigned long number = strtoul(*at, &end, 10);
+    *at = *end ? end + 1 : end;
+    return number;
+}
+
+/* Valid until the next call. */
+static const cpu_set_t *cpus_of(const char *list)
+{
+    static cpu_set_t cpus;
+    CPU_ZERO(&cpus);
+    while (*list) {
+        unsigned long cpu = number_at(&list);
+        if (cpu < CPU_SETSIZE)
+            CPU_SET(cpu, &cpus);
+    }
+    return &cpus;
+}
+
 /* Lays argv, env and the optional paths out in n->strings, each array with its NULL, and a spare place before argv. */
 static void plan_strings(struct nursery *n, const struct nursery_request *r, struct launch_plan *plan)
 {
     char **places = n->strings + 1;
     nursery_request_strings(r, places);
     uint32_t paths = (uint32_t)__builtin_popcount(r->paths);
-    const char *path[4] = { NULL };
+    const char *path[NURSERY_PATHS_COUNT] = { NULL };
     char **at = places + r->argc + r->envc;
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < NURSERY_PATHS_COUNT; i++)
         if (r->paths & (1u << i))
             path[i] = *at++;
     memmove(places + r->argc + 1, places + r->argc, (r->envc + paths) * sizeof *places);
@@ -215,22 +239,51 @@ static void plan_strings(struct nursery *n, const struct nursery_request *r, str
     plan->stdin_path = path[1];
     plan->output_paths[0] = path[2];
     plan->output_paths[1] = path[3];
+    plan->file_bytes_max = r->file_bytes_max;
+    plan->run_as = r->run_as;
+    plan->uid = r->uid;
+    plan->gid = r->gid;
+    for (const char *group = path[4]; group && *group && plan->groups_count < LAUNCH_GROUPS_MAX;)
+        plan->groups[plan->groups_count++] = (gid_t)number_at(&group);
+    if (path[5])
+        plan->cpus = cpus_of(path[5]);
+}
+
+/* What is in the slot's group is nobody's job: it is killed, and the slot is free when it has gone. */
+static void slot_shelve(struct nursery *n, struct slot *s)
+{
+    s->state = SLOT_SETTLING;
+    s->attempt = REF_NONE;
+    s->cooled_at = 0;
+    n->busy_count++;
+    n->settle_ms = n->now_ms;
+    list_append(&n->settling, &s->node);
+}
+
+static bool slot_limit(struct nursery *n, struct slot *s, uint32_t number, const struct nursery_request *r)
+{
+    return cgroup_slot_limit(&n->cgroups, &s->cgroup, number, r->mem_bytes) &&
+           cgroup_slot_cpus(&n->cgroups, &s->cgroup, number, r->cpu_weight_milli, r->cpu_quota_milli) &&
+           cgroup_slot_pids(&n->cgroups, &s->cgroup, number, r->pids_max);
 }
 
 /* A slot with its groups, or NULL with *failure. */
-static struct slot *slot_prepare(struct nursery *n, uint64_t mem_bytes, struct launch_failure *failure)
+static struct slot *slot_prepare(struct nursery *n, const struct nursery_request *r, struct launch_failure *failure)
 {
-    struct slot *s = slot_take(n);
-    if (!s) {
-        launch_failure_set(failure, REASON_INFRA, "place for one more process", NULL, EAGAIN);
-        return NULL;
+    struct slot *s;
+    while ((s = slot_take(n))) {
+        uint32_t number = nursery_slot_number(n, s);
+        if (cgroup_slot_open(&n->cgroups, &s->cgroup, number) &&
+            slot_limit(n, s, number, r))
+            return s;
+        if (errno != EBUSY || !s->cgroup.killed) {
+            launch_failure_set(failure, REASON_INFRA, "control group", NULL, errno);
+            nursery_slot_free(n, s);
+            return NULL;
+        }
+        slot_shelve(n, s);
     }
-    uint32_t number = nursery_slot_number(n, s);
-    if (cgroup_slot_open(&n->cgroups, &s->cgroup, number) &&
-        cgroup_slot_limit(&n->cgroups, &s->cgroup, number, mem_bytes))
-        return s;
-    launch_failure_set(failure, REASON_INFRA, "control group", NULL, errno);
-    nursery_slot_free(n, s);
+    launch_failure_set(failure, REASON_INFRA, "place for one more process", NULL, EAGAIN);
     return NULL;
 }
 
@@ -256,6 +309,7 @@ static void slot_run(struct nursery *n, struct slot *s, struct attempt *a, pid_t
 
 static void spawn_in(struct nursery *n, struct slot *s, struct attempt *a, struct launch_plan *plan)
 {
+    plan->ends_with_us = a->exclusive;
     char names[OUTPUT_STREAMS][OUTPUT_NAME_BYTES];
     struct launch_failure failure;
     uint32_t number = nursery_slot_number(n, s);
@@ -268,8 +322,12 @@ static void spawn_in(struct nursery *n, struct slot *s, struct attempt *a, struc
     }
     plan->logs_dir = n->logs_dir;
     plan->files_max = n->files_max;
-    plan->cgroups[0] = s->cgroup.procs;
-    plan->cgroups[1] = s->cgroup.memory_limit ? s->cgroup.memory_procs : -1;
+    plan->cgroup = s->cgroup.dir;
+    plan->cgroup_tasks[0] = s->cgroup.memory_limit ? s->cgroup.memory_tasks : -1;
+    for (int i = 0; i < CGROUP_MORE; i++) {
+        bool limited = s->cgroup.more[i].limit || s->cgroup.more[i].weight;
+        plan->cgroup_tasks[1 + i] = limited ? s->cgroup.more[i].tasks : -1;
+    }
     plan->oom_score_adj = s->cgroup.memory_limit ? JOB_OOM_SCORE_ADJ : n->protected ? "0" : NULL;
     a->slot = number;
     a->own_streams = plan->own_streams;
@@ -285,6 +343,127 @@ static void spawn_in(struct nursery *n, struct slot *s, struct attempt *a, struc
     nursery_slot_free(n, s);
 }
 
+static bool lease_holds(const struct nursery *n)
+{
+    return n->leased && clock_now_ms() < n->lease_until_ms;
+}
+
+/* False: it has ended unstarted. */
+static bool start(struct nursery *n, struct attempt *a, const struct nursery_request *r)
+{
+    struct launch_plan plan = { 0 };
+    struct launch_failure failure;
+    plan_strings(n, r, &plan);
+    a->fence = fence_of(plan.env);
+    a->exclusive = r->overlap_never;
+    a->output_bytes_max = r->output_bytes_max;
+    if (n->stopping || !nursery_log_ready(&n->log, n->busy_count)) {
+        launch_failure_set(&failure, REASON_INFRA, "state directory", NULL, n->stopping ? ESHUTDOWN : ENOSPC);
+        attempt_refused(n, a, &failure);
+        return false;
+    }
+    if (a->exclusive && !lease_holds(n)) {
+        failure = (struct launch_failure){ .reason = REASON_NEVER_STARTED, .text = "the lease of its node had run out" };
+        attempt_refused(n, a, &failure);
+        return false;
+    }
+    struct slot *s = slot_prepare(n, r, &failure);
+    if (s)
+        spawn_in(n, s, a, &plan);
+    else
+        attempt_refused(n, a, &failure);
+    return a->started;
+}
+
+/* --- the line --- */
+
+static void line_add(struct nursery *n, struct attempt *a, const struct nursery_request *r)
+{
+    struct launch_failure failure;
+    if (list_empty(&n->line_free)) {
+        launch_failure_set(&failure, REASON_INFRA, "place in line", NULL, EAGAIN);
+        attempt_refused(n, a, &failure);
+        return;
+    }
+    struct waiting *w = list_entry(n->line_free.next, struct waiting, node);
+    check(r->strings.size <= sizeof w->strings); /* decoding a request bounds it */
+    memcpy(w->strings, r->strings.data, r->strings.size);
+    w->request = *r;
+    w->request.strings.data = w->strings;
+    list_remove(&w->node);
+    list_append(&n->line, &w->node);
+    n->line_count++;
+}
+
+static void line_leave(struct nursery *n, struct waiting *w)
+{
+    list_remove(&w->node);
+    list_append(&n->line_free, &w->node);
+    n->line_count--;
+}
+
+static struct waiting *line_find(struct nursery *n, struct attempt_ref ref)
+{
+    list_each(node, &n->line)
+    {
+        struct waiting *w = list_entry(node, struct waiting, node);
+        if (attempt_equal(w->request.ref, ref))
+            return w;
+    }
+    return NULL;
+}
+
+/* Its entry is free from here on, but nobody is put in line before the start is over: the request stays readable. */
+static bool line_start(struct nursery *n, struct waiting *w)
+{
+    line_leave(n, w);
+    return start(n, nursery_attempt_find(n, w->request.ref), &w->request);
+}
+
+/* Who comes next for this place has been started, or *to names nobody. */
+static void line_pass(struct nursery *n, uint64_t place, struct attempt_ref *to)
+{
+    if (n->stopping)
+        return;
+    list_each_safe(node, &n->line)
+    {
+        struct waiting *w = list_entry(node, struct waiting, node);
+        if (w->request.place != place)
+            continue;
+        *to = w->request.ref;
+        if (line_start(n, w))
+            return;
+        *to = (struct attempt_ref){ 0 };
+    }
+}
+
+void nursery_line_call(struct nursery *n, struct attempt_ref ref)
+{
+    struct waiting *w = line_find(n, ref);
+    if (w)
+        line_start(n, w);
+}
+
+bool nursery_line_withdraw(struct nursery *n, struct attempt_ref ref)
+{
+    struct waiting *w = line_find(n, ref);
+    if (!w)
+        return false;
+    struct launch_failure failure = { .reason = REASON_NEVER_STARTED, .text = "it was taken out of line" };
+    line_leave(n, w);
+    attempt_refused(n, nursery_attempt_find(n, ref), &failure);
+    return true;
+}
+
+void nursery_line_drop(struct nursery *n)
+{
+    while (!list_empty(&n->line)) {
+        struct waiting *w = list_entry(n->line.next, struct waiting, node);
+        line_leave(n, w);
+        nursery_attempt_remove(n, nursery_attempt_find(n, w->request.ref));
+    }
+}
+
 bool nursery_spawn(struct nursery *n, const struct nursery_request *r)
 {
     if (nursery_attempt_find(n, r->ref)) {
@@ -294,30 +473,20 @@ bool nursery_spawn(struct nursery *n, const struct nursery_request *r)
     struct attempt *a = nursery_attempt_add(n, r->ref);
     if (!a)
         return false;
-    struct launch_plan plan = { 0 };
-    struct launch_failure failure;
-    plan_strings(n, r, &plan);
-    a->fence = fence_of(plan.env);
-    a->output_bytes_max = r->output_bytes_max;
-    if (n->stopping || !nursery_log_ready(&n->log, n->busy_count)) {
-        launch_failure_set(&failure, REASON_INFRA, "state directory", NULL, n->stopping ? ESHUTDOWN : ENOSPC);
-        attempt_refused(n, a, &failure);
-        return true;
-    }
-    struct slot *s = slot_prepare(n, r->mem_bytes, &failure);
-    if (s)
-        spawn_in(n, s, a, &plan);
+    a->place = r->place;
+    if (r->in_line)
+        line_add(n, a, r);
     else
-        attempt_refused(n, a, &failure);
+        start(n, a, r);
     return true;
 }
 
 /* --- ending --- */
 
-static void slot_signal(struct nursery *n, struct slot *s, bool kill_it)
+static void slot_signal(struct slot *s, bool kill_it)
 {
     if (s->cgroup.events >= 0 && kill_it) {
-        cgroup_slot_kill(&n->cgroups, &s->cgroup, nursery_slot_number(n, s));
+        cgroup_slot_kill(&s->cgroup);
     } else if (s->cgroup.events >= 0) {
         cgroup_slot_signal(&s->cgroup, SIGTERM);
         cgroup_slot_signal(&s->cgroup, SIGCONT); /* what is stopped cannot see the TERM */
@@ -331,8 +500,8 @@ static void slot_signal(struct nursery *n, struct slot *s, bool kill_it)
 void nursery_signal(struct nursery *n, struct attempt_ref ref, bool kill_it)
 {
     struct attempt *a = nursery_attempt_find(n, ref);
-    if (a && !a->ended)
-        slot_signal(n, &n->slots[a->slot], kill_it);
+    if (a && !a->ended && !nursery_line_withdraw(n, ref))
+        slot_signal(&n->slots[a->slot], kill_it);
 }
 
 static void result_of(struct nursery *n, struct slot *s, struct attempt *a)
@@ -342,14 +511,20 @@ static void result_of(struct nursery *n, struct slot *s, struct attempt *a)
                                   .cpu_ms = s->cpu_ms,
                                   .rss_max_bytes = s->rss_max_bytes };
     if (WIFSIGNALED(s->status)) {
-        r->reason = REASON_SIGNAL;
+        r->reason = a->fenced ? REASON_LEASE_LOST : REASON_SIGNAL;
         r->signal = (uint32_t)WTERMSIG(s->status);
     } else {
         r->exit_code = (uint32_t)WEXITSTATUS(s->status);
         r->reason = r->exit_code ? REASON_EXIT : REASON_NONE;
     }
-    if (cgroup_slot_oom(&n->cgroups, &s->cgroup, nursery_slot_number(n, s)))
-        r->reason = REASON_OOM;
+    if (r->reason == REASON_LEASE_LOST)
+        snprintf(a->text, sizeof a->text, "its worker had not heard of the master for the length of the lease");
+    if (!cgroup_slot_oom(&n->cgroups, &s->cgroup, nursery_slot_number(n, s)) || r->reason == REASON_LEASE_LOST)
+        return;
+    r->reason = REASON_OOM;
+    /* What was killed is nobody's child that was waited for, and its share may be small: all of it together was this. */
+    if (r->rss_max_bytes < s->cgroup.memory_limit)
+        r->rss_max_bytes = s->cgroup.memory_limit;
 }
 
 static void attempt_vacate(struct nursery *n, struct slot *s)
@@ -360,8 +535,11 @@ static void attempt_vacate(struct nursery *n, struct slot *s)
     nursery_collect_output(n, a);
     a->vacated = true;
     attempt_ended(n, a);
-    if (n->wants_vacated)
-        nursery_tell(n, a, TELL_VACATED);
+    if (!n->wants_vacated)
+        return;
+    /* Told before anything of its successor is. */
+    nursery_tell(n, a, TELL_VACATED);
+    line_pass(n, a->place, &a->passed_to);
 }
 
 /* Without cgroups: processes that came to us because their parents ended belong to the job of their session, or of
@@ -405,20 +583,21 @@ static void kill_adopted(struct nursery *n)
 }
 
 /* Whether nothing of the slot's job is left; what is left has been killed and will be gone soon. */
-static bool slot_settled(struct nursery *n, struct slot *s)
+static bool slot_settled(struct slot *s)
 {
     if (s->cgroup.events < 0)
         return !s->leftovers;
     if (cgroup_slot_empty(&s->cgroup))
         return true;
-    cgroup_slot_kill(&n->cgroups, &s->cgroup, nursery_slot_number(n, s));
+    cgroup_slot_kill(&s->cgroup);
     return false;
 }
 
 static void settle_slot(struct nursery *n, struct slot *s)
 {
-    bool settled = slot_settled(n, s);
-    if (s->attempt != REF_NONE && !settled && n->now_ms - s->ended_ms > SETTLE_MS_MAX) {
+    bool settled = slot_settled(s);
+    bool patient = s->attempt != REF_NONE && n->attempts[s->attempt].exclusive; /* the next one starts when we say so */
+    if (s->attempt != REF_NONE && !settled && !patient && n->now_ms - s->ended_ms > SETTLE_MS_MAX) {
         log_warn("slot %u: processes of job %llu do not end", nursery_slot_number(n, s),
                  (unsigned long long)n->refs.refs[s->attempt].job.n);
         attempt_vacate(n, s);
@@ -491,8 +670,42 @@ void nursery_watch(struct nursery *n)
     }
 }
 
+/* --- the lease --- */
+
+void nursery_fence(struct nursery *n)
+{
+    if (!n->leased || n->now_ms < n->lease_until_ms)
+        return;
+    n->leased = false;
+    list_each_safe(node, &n->line)
+    {
+        struct waiting *w = list_entry(node, struct waiting, node);
+        if (w->request.overlap_never)
+            line_start(n, w); /* which ends it unstarted */
+    }
+    list_each(node, &n->running)
+    {
+        struct slot *s = list_entry(node, struct slot, node);
+        struct attempt *a = &n->attempts[s->attempt];
+        if (!a->exclusive || a->fenced)
+            continue;
+        a->fenced = true;
+        log_warn("the lease has run out: job %llu attempt %u is ended", (unsigned long long)nursery_ref_of(n, a).job.n,
+                 nursery_ref_of(n, a).attempt);
+        slot_signal(s, true);
+    }
+}
+
+void nursery_lease(struct nursery *n, int64_t until_ms)
+{
+    if (until_ms <= n->now_ms || (n->leased && until_ms <= n->lease_until_ms))
+        return;
+    n->leased = true;
+    n->lease_until_ms = until_ms;
+}
+
 void nursery_stop(struct nursery *n)
 {
     n->stopping = true;
-    list_each(node, &n->running) slot_signal(n, list_entry(node, struct slot, node), true);
+    list_each(node, &n->running) slot_signal(list_entry(node, struct slot, node), true);
 }

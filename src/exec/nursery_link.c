@@ -17,12 +17,15 @@ void nursery_tell(struct nursery *n, struct attempt *a, unsigned what)
     if (!n->greeted)
         return; /* the next worker is told by the list */
     a->tells |= what;
-    /* A start is news for people, and so is an end to who knows already that the place is free: they go with the next
-     * event that is waited for, or after a moment, which halves the wakes of a short job. */
-    bool lazy = what == TELL_STARTED || (what == TELL_ENDED && n->wants_vacated && a->vacated);
+    /* A start is news for people, and so is an end to who knows already that the place is free, and a free place that
+     * somebody takes: they go with the next event that is waited for, or after a moment, together. Where nothing runs
+     * somebody may wait for the end itself. */
+    bool idle = n->busy_count == 0;
+    bool lazy = what == TELL_STARTED || (what == TELL_ENDED && n->wants_vacated && a->vacated && !idle) ||
+                (what == TELL_VACATED && n->line_count > LINE_DEEP);
     n->urgent |= !lazy;
     if (n->lazy_ms == INT64_MAX)
-        n->lazy_ms = n->now_ms + LAZY_MS;
+        n->lazy_ms = n->now_ms + (n->line_count > LINE_DEEP ? LAZY_DEEP_MS : LAZY_MS);
     if (!list_linked(&a->tell))
         list_append(&n->tell, &a->tell);
 }
@@ -36,6 +39,7 @@ static void worker_drop(struct nursery *n)
     n->greeted = n->wants_vacated = n->writing = n->listed = false;
     n->packet_open = false;
     n->out_size = 0;
+    nursery_line_drop(n);
     while (!list_empty(&n->tell)) {
         struct attempt *a = list_entry(n->tell.next, struct attempt, tell);
         a->tells = 0;
@@ -62,7 +66,9 @@ static void greet(struct nursery *n, const struct nursery_request *r)
     n->events_sent = 0;
     struct nursery_event e = { .kind = NURSERY_WELCOME };
     e.abilities = (cgroup_can_kill(&n->cgroups) ? NURSERY_CAN_KILL : 0) |
-                  (cgroup_can_limit_memory(&n->cgroups) ? NURSERY_CAN_LIMIT_MEMORY : 0);
+                  (cgroup_can_limit_memory(&n->cgroups) ? NURSERY_CAN_LIMIT_MEMORY : 0) |
+                  (cgroup_can_limit(&n->cgroups, CGROUP_CPU) ? NURSERY_CAN_LIMIT_CPUS : 0) |
+                  (cgroup_can_limit(&n->cgroups, CGROUP_PIDS) ? NURSERY_CAN_LIMIT_PIDS : 0);
     if (strlen(n->cgroups.path) < sizeof e.text)
         memcpy(e.text, n->cgroups.path, strlen(n->cgroups.path) + 1);
     out_event(n, &e);
@@ -105,6 +111,7 @@ static void tell_one(struct nursery *n, struct attempt *a)
     if (what & TELL_VACATED) {
         e.kind = NURSERY_VACATED;
         e.result = a->result;
+        e.passed_to = a->passed_to;
         out_event(n, &e);
         nursery_slot_told(n, a);
     }
@@ -199,6 +206,15 @@ static bool perform(struct nursery *n, const struct nursery_request *r)
     case NURSERY_REMOVE:
         forget(n, r->ref);
         return true;
+    case NURSERY_CALL:
+        nursery_line_call(n, r->ref);
+        return true;
+    case NURSERY_WITHDRAW:
+        nursery_line_withdraw(n, r->ref);
+        return true;
+    case NURSERY_LEASE:
+        nursery_lease(n, r->lease_until_ms);
+        return true;
     case NURSERY_SHUTDOWN:
         nursery_stop(n);
         return true;
@@ -217,7 +233,7 @@ void nursery_work(struct nursery *n)
         else if (!perform(n, &r))
             more = -1;
         else
-            spawns += r.verb == NURSERY_SPAWN;
+            spawns += (r.verb == NURSERY_SPAWN && !r.in_line) || r.verb == NURSERY_CALL;
         if (more < 0) {
             log_error("the worker sent what is no request; its connection is closed");
             worker_drop(n);

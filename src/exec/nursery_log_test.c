@@ -25,16 +25,19 @@ struct place {
 
 static int setup(void **state)
 {
-    static struct place p;
+    static struct place places[16]; /* each its own: the thread of a log lives as long as the process */
+    static size_t places_count;
+    struct place *p = &places[places_count++];
     struct err err = { 0 };
-    snprintf(p.dir, sizeof p.dir, "/tmp/nursery_log.XXXXXX");
-    assert_non_null(mkdtemp(p.dir));
-    p.fd = open(p.dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    assert_int_equal(mkdirat(p.fd, "logs", 0700), 0);
-    p.logs = openat(p.fd, "logs", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    assert_int_equal(mkdirat(p.logs, "slots", 0700), 0);
-    assert_int_equal(nursery_log_open(&p.log, p.fd, p.logs, &err), 0); /* its thread lives as long as the process */
-    *state = &p;
+    assert_in_range(places_count, 1, sizeof places / sizeof *places);
+    snprintf(p->dir, sizeof p->dir, "/tmp/nursery_log.XXXXXX");
+    assert_non_null(mkdtemp(p->dir));
+    p->fd = open(p->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    assert_int_equal(mkdirat(p->fd, "logs", 0700), 0);
+    p->logs = openat(p->fd, "logs", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    assert_int_equal(mkdirat(p->logs, "slots", 0700), 0);
+    assert_int_equal(nursery_log_open(&p->log, p->fd, p->logs, &err), 0);
+    *state = p;
     return 0;
 }
 

@@ -19,11 +19,14 @@ struct request_head {
     uint32_t verb;
     uint64_t job;
     uint32_t task, attempt;
-    uint32_t version, wants_vacated;
-    uint64_t mem_bytes, output_bytes_max;
+    uint32_t version;
+    uint8_t wants_vacated, in_line, overlap_never, none;
+    int64_t lease_until_ms;
+    uint64_t mem_bytes, output_bytes_max, place, file_bytes_max;
     uint32_t argc, envc, paths, strings_bytes;
+    uint32_t cpu_weight_milli, cpu_quota_milli, pids_max, run_as, uid, gid;
 };
-static_assert(sizeof(struct packet_head) == 16 && sizeof(struct request_head) == 64, "no padding");
+static_assert(sizeof(struct packet_head) == 16 && sizeof(struct request_head) == 112, "no padding");
 
 static size_t round8(size_t n)
 {
@@ -63,10 +66,21 @@ void nursery_request_add(struct buf *packet, const struct nursery_request *r)
         .wants_vacated = r->wants_vacated,
         .mem_bytes = r->mem_bytes,
         .output_bytes_max = r->output_bytes_max,
+        .place = r->place,
+        .in_line = r->in_line,
+        .overlap_never = r->overlap_never,
+        .lease_until_ms = r->lease_until_ms,
         .argc = r->argc,
         .envc = r->envc,
         .paths = r->paths,
         .strings_bytes = (uint32_t)r->strings.size,
+        .file_bytes_max = r->file_bytes_max,
+        .cpu_weight_milli = r->cpu_weight_milli,
+        .cpu_quota_milli = r->cpu_quota_milli,
+        .pids_max = r->pids_max,
+        .run_as = r->run_as,
+        .uid = r->uid,
+        .gid = r->gid,
     };
     buf_add(packet, &head, sizeof head);
     buf_add(packet, r->strings.data, r->strings.size);
@@ -107,14 +121,21 @@ static bool request_valid(const struct request_head *head, const struct nursery_
 {
     switch (r->verb) {
     case NURSERY_SPAWN:
-        return head->job != 0 && strings_valid(r);
+        return head->job != 0 && head->in_line <= 1 && head->overlap_never <= 1 && head->run_as <= 1 &&
+               (head->run_as ? head->uid != UINT32_MAX && head->gid != UINT32_MAX : !(r->paths & NURSERY_GROUPS)) &&
+               (!head->in_line || head->bytes <= NURSERY_LINE_BYTES_MAX) &&
+               strings_valid(r);
     case NURSERY_TERM:
     case NURSERY_KILL:
+    case NURSERY_CALL:
+    case NURSERY_WITHDRAW:
     case NURSERY_REMOVE:
         return head->job != 0 && head->strings_bytes == 0;
     case NURSERY_HELLO:
     case NURSERY_SHUTDOWN:
         return head->strings_bytes == 0 && head->wants_vacated <= 1;
+    case NURSERY_LEASE:
+        return head->strings_bytes == 0 && head->lease_until_ms > 0;
     }
     return false;
 }
@@ -138,9 +159,20 @@ int nursery_packet_next(struct nursery_packet *p, struct nursery_request *out)
         .wants_vacated = head.wants_vacated,
         .mem_bytes = head.mem_bytes,
         .output_bytes_max = head.output_bytes_max,
+        .place = head.place,
+        .in_line = head.in_line != 0,
+        .overlap_never = head.overlap_never != 0,
+        .lease_until_ms = head.lease_until_ms,
         .argc = head.argc,
         .envc = head.envc,
         .paths = head.paths,
+        .file_bytes_max = head.file_bytes_max,
+        .cpu_weight_milli = head.cpu_weight_milli,
+        .cpu_quota_milli = head.cpu_quota_milli,
+        .pids_max = head.pids_max,
+        .run_as = head.run_as != 0,
+        .uid = head.uid,
+        .gid = head.gid,
         .strings = { (const char *)p->at + sizeof head, head.strings_bytes },
     };
     if (!request_valid(&head, out))
@@ -170,8 +202,10 @@ struct event_head {
     uint32_t reason, exit_code, signal, end_flags;
     int64_t run_ms;
     uint64_t cpu_ms, rss_max_bytes, stdout_bytes, stderr_bytes;
+    uint64_t passed_job;
+    uint32_t passed_task, passed_attempt;
 };
-static_assert(sizeof(struct event_head) == 112, "no padding");
+static_assert(sizeof(struct event_head) == 128, "no padding");
 static_assert(sizeof(struct event_head) + NURSERY_TEXT_BYTES <= NURSERY_EVENT_BYTES_MAX, "the longest event fits");
 
 size_t nursery_event_encode(const struct nursery_event *e, uint8_t out[NURSERY_EVENT_BYTES_MAX])
@@ -201,6 +235,9 @@ size_t nursery_event_encode(const struct nursery_event *e, uint8_t out[NURSERY_E
         .rss_max_bytes = r->rss_max_bytes,
         .stdout_bytes = r->stdout_bytes,
         .stderr_bytes = r->stderr_bytes,
+        .passed_job = e->passed_to.job.n,
+        .passed_task = e->passed_to.task,
+        .passed_attempt = e->passed_to.attempt,
     };
     memcpy(out, &head, sizeof head);
     memset(out + sizeof head, 0, padded);
@@ -231,6 +268,7 @@ bool nursery_event_decode(const uint8_t *data, size_t size, size_t *at, struct n
         .pid = head.pid,
         .begun_ms = head.begun_ms,
         .output_bytes_max = head.output_bytes_max,
+        .passed_to = { .job = { head.passed_job }, .task = head.passed_task, .attempt = head.passed_attempt },
         .result = { .reason = head.reason,
                     .exit_code = head.exit_code,
                     .signal = head.signal,

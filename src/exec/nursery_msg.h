@@ -12,24 +12,55 @@
 #include "core/model/message.h"
 #include "exec/exit_record.h"
 
-#define NURSERY_VERSION 1u
+#define NURSERY_VERSION 4u
 #define NURSERY_PACKET_BYTES_MAX 200704u  /* below the kernel's default socket buffer, which bounds one packet */
 #define NURSERY_REQUEST_BYTES_MAX 196608u /* one request */
 #define NURSERY_STRINGS_MAX 32768u        /* strings of one spawn request */
 #define NURSERY_SLOTS_MAX 8192u           /* attempts that run at once */
 #define NURSERY_ATTEMPTS_MAX 16384u       /* attempts known at once: those, and ended ones not removed yet */
+#define NURSERY_LINE_BYTES_MAX 32768u     /* one request that waits in line; EXEC_LINE_MAX of them fit */
 
-enum nursery_verb { NURSERY_HELLO = 1, NURSERY_SPAWN, NURSERY_TERM, NURSERY_KILL, NURSERY_REMOVE, NURSERY_SHUTDOWN };
+enum nursery_verb {
+    NURSERY_HELLO = 1,
+    NURSERY_SPAWN,
+    NURSERY_TERM,
+    NURSERY_KILL,
+    NURSERY_REMOVE,
+    NURSERY_SHUTDOWN,
+    NURSERY_CALL,     /* start it now if it is still in line */
+    NURSERY_WITHDRAW, /* take it out of line if it is still there */
+    NURSERY_LEASE,    /* attempts that may not overlap have until then */
+};
 
-enum { NURSERY_WORKDIR = 1, NURSERY_STDIN = 2, NURSERY_STDOUT = 4, NURSERY_STDERR = 8, NURSERY_PATHS = 15 };
+/* Optional strings of a SPAWN. GROUPS, CPUS: numbers with commas between them. */
+enum {
+    NURSERY_WORKDIR = 1,
+    NURSERY_STDIN = 2,
+    NURSERY_STDOUT = 4,
+    NURSERY_STDERR = 8,
+    NURSERY_GROUPS = 16, /* supplementary groups; only with run_as */
+    NURSERY_CPUS = 32,   /* it may run on these alone */
+    NURSERY_PATHS = 63,
+    NURSERY_PATHS_COUNT = 6
+};
 
 struct nursery_request {
     enum nursery_verb verb;
-    struct attempt_ref ref;     /* not HELLO, SHUTDOWN */
+    struct attempt_ref ref;     /* not HELLO, SHUTDOWN, LEASE */
     uint32_t version;           /* HELLO */
     bool wants_vacated;         /* HELLO */
     uint64_t mem_bytes;         /* SPAWN: 0 is no limit */
     uint64_t output_bytes_max;  /* SPAWN: 0 is no cap */
+    uint64_t file_bytes_max;    /* SPAWN: of any file it writes; 0 is no limit */
+    uint32_t cpu_weight_milli;  /* SPAWN: its share when CPUs are short; 0: none of its own */
+    uint32_t cpu_quota_milli;   /* SPAWN: never more than this; 0 is no limit */
+    uint32_t pids_max;          /* SPAWN: processes and threads; 0 is no limit */
+    bool run_as;                /* SPAWN: as uid and gid, with the groups of GROUPS; else as the nursery */
+    uint32_t uid, gid;
+    uint64_t place;             /* SPAWN: equal for equal needs */
+    bool in_line;               /* SPAWN: wait until an attempt with the same `place` leaves it */
+    bool overlap_never;         /* SPAWN: under the lease */
+    int64_t lease_until_ms;     /* LEASE: CLOCK_BOOTTIME, > 0 */
     uint32_t argc, envc, paths; /* SPAWN: numbers of strings; which of NURSERY_PATHS follow them, in that order */
     struct bytes strings;       /* SPAWN: argv, env, paths, each ended by zero; borrowed */
 };
@@ -60,7 +91,7 @@ enum nursery_event_kind {
     NURSERY_VACATED, /* all its processes are gone, its output has its final name; its end follows when it is durable */
     NURSERY_ENDED
 };
-enum { NURSERY_CAN_KILL = 1, NURSERY_CAN_LIMIT_MEMORY = 2 }; /* WELCOME.abilities */
+enum { NURSERY_CAN_KILL = 1, NURSERY_CAN_LIMIT_MEMORY = 2, NURSERY_CAN_LIMIT_CPUS = 4, NURSERY_CAN_LIMIT_PIDS = 8 }; /* WELCOME.abilities */
 #define NURSERY_TEXT_BYTES 512
 
 struct nursery_event {
@@ -74,10 +105,11 @@ struct nursery_event {
     uint32_t own_streams;          /* ATTEMPT, STARTED: bit per stream that goes to our log file */
     int64_t begun_ms;              /* ATTEMPT, STARTED: CLOCK_BOOTTIME */
     uint64_t output_bytes_max;     /* ATTEMPT, STARTED */
+    struct attempt_ref passed_to;  /* VACATED: who has got its place; job 0: nobody */
     struct attempt_result result;  /* ATTEMPT of phase ENDED, ENDED */
     char text[NURSERY_TEXT_BYTES]; /* WELCOME, ATTEMPT, ENDED */
 };
-#define NURSERY_EVENT_BYTES_MAX (160u + NURSERY_TEXT_BYTES)
+#define NURSERY_EVENT_BYTES_MAX (192u + NURSERY_TEXT_BYTES)
 
 /* Writes one event; returns its bytes. A packet of events has no head. */
 size_t nursery_event_encode(const struct nursery_event *e, uint8_t out[NURSERY_EVENT_BYTES_MAX]);

@@ -21,6 +21,13 @@ static struct nursery_request spawn_request(void)
                                      .ref = { { 7 }, 3, 2 },
                                      .mem_bytes = 5,
                                      .output_bytes_max = 6,
+                                     .file_bytes_max = 11,
+                                     .cpu_weight_milli = 12,
+                                     .cpu_quota_milli = 13,
+                                     .pids_max = 14,
+                                     .run_as = true,
+                                     .uid = 15,
+                                     .gid = 16,
                                      .argc = 3,
                                      .envc = 1,
                                      .paths = NURSERY_WORKDIR | NURSERY_STDOUT,
@@ -43,6 +50,7 @@ static void requests_come_back(void **state)
     nursery_request_add(&b, &(struct nursery_request){ .verb = NURSERY_HELLO, .version = 1, .wants_vacated = true });
     nursery_request_add(&b, &r);
     nursery_request_add(&b, &(struct nursery_request){ .verb = NURSERY_KILL, .ref = { { 9 }, TASK_SINGLE, 1 } });
+    nursery_request_add(&b, &(struct nursery_request){ .verb = NURSERY_LEASE, .lease_until_ms = 1ll << 40 });
     nursery_packet_seal(&b, 42);
     struct nursery_packet p;
     assert_true(nursery_packet_open(&p, (uint8_t *)b.data, b.size));
@@ -51,6 +59,8 @@ static void requests_come_back(void **state)
     assert_true(got.verb == NURSERY_HELLO && got.wants_vacated && got.version == 1);
     assert_int_equal(nursery_packet_next(&p, &got), 1);
     assert_true(got.verb == NURSERY_SPAWN && attempt_equal(got.ref, r.ref) && got.mem_bytes == 5);
+    assert_true(got.file_bytes_max == 11 && got.cpu_weight_milli == 12 && got.cpu_quota_milli == 13 && got.pids_max == 14);
+    assert_true(got.run_as && got.uid == 15 && got.gid == 16);
     char *places[6];
     nursery_request_strings(&got, places);
     const char *expected[] = { "/bin/echo", "a", "", "PATH=/bin", "/tmp", "/out" };
@@ -58,6 +68,8 @@ static void requests_come_back(void **state)
         assert_string_equal(places[i], expected[i]);
     assert_int_equal(nursery_packet_next(&p, &got), 1);
     assert_true(got.verb == NURSERY_KILL && got.ref.job.n == 9 && got.ref.task == TASK_SINGLE);
+    assert_int_equal(nursery_packet_next(&p, &got), 1);
+    assert_true(got.verb == NURSERY_LEASE && got.lease_until_ms == 1ll << 40);
     assert_int_equal(nursery_packet_next(&p, &got), 0);
 }
 
@@ -74,7 +86,11 @@ static void refuse(const struct nursery_request *r)
 static void malformed_requests_are_refused(void **state)
 {
     (void)state;
-    struct nursery_request r = spawn_request();
+    struct nursery_request r = { .verb = NURSERY_LEASE };
+    refuse(&r);
+    r.lease_until_ms = -1;
+    refuse(&r);
+    r = spawn_request();
     r.argc = 2; /* one string too many */
     refuse(&r);
     r.argc = 4;
@@ -87,7 +103,14 @@ static void malformed_requests_are_refused(void **state)
     r.envc = 4;
     refuse(&r);
     r = spawn_request();
-    r.paths = 16;
+    r.paths = 64;
+    refuse(&r);
+    r = spawn_request();
+    r.uid = UINT32_MAX; /* would leave it as it is */
+    refuse(&r);
+    r = spawn_request();
+    r.run_as = false;
+    r.paths = NURSERY_WORKDIR | NURSERY_GROUPS; /* groups of nobody */
     refuse(&r);
     r = spawn_request();
     r.strings.size -= 1; /* not ended by zero */

@@ -18,6 +18,8 @@
 #define CLEAR_MS_MAX 5000 /* for what a nursery left that died */
 #define PID_BUCKETS 16384u
 #define OUT_BYTES 65536
+#define LINE_DEEP 8      /* with so many in line nobody is in a hurry: */
+#define LAZY_DEEP_MS 8   /* what there is to tell may wait for more company */
 
 enum { TELL_ATTEMPT = 1, TELL_STARTED = 2, TELL_VACATED = 4, TELL_ENDED = 8 };
 
@@ -28,7 +30,10 @@ struct attempt {
     unsigned tells;             /* which events, TELL_... */
     bool ended, durable;        /* durable: its end may be told */
     bool started, vacated, rebooted;
+    bool exclusive, fenced;     /* runs under the lease; was killed when that ran out */
     uint32_t slot, pid, own_streams;
+    uint64_t place;
+    struct attempt_ref passed_to; /* has its place now */
     int64_t begun_ms;
     uint64_t fence, output_bytes_max;
     struct attempt_result result;
@@ -55,6 +60,13 @@ struct slot {
     struct cgroup_slot cgroup;
 };
 
+/* A start that waits for a place. Its attempt is in the table and nowhere else: not journalled, not told. */
+struct waiting {
+    struct list_node node; /* in nursery.line or nursery.line_free */
+    struct nursery_request request; /* its strings are in `strings` */
+    char strings[NURSERY_LINE_BYTES_MAX];
+};
+
 struct nursery {
     int state_dir, logs_dir, lock, epoll, signals, listener;
     struct cgroup_home cgroups;
@@ -71,6 +83,11 @@ struct nursery {
     uint32_t *pid_buckets;
     struct list_node free, running, settling, cooling;
     struct list_node tell, undurable;
+    struct waiting *waiting; /* EXEC_LINE_MAX */
+    struct list_node line, line_free;
+    uint32_t line_count;
+    bool leased;            /* exclusive attempts may run, until lease_until_ms */
+    int64_t lease_until_ms;
     int64_t now_ms;
     int64_t watch_ms, settle_ms, idle_ms; /* when next due */
     int64_t lazy_ms, sync_ms;             /* when events that are not urgent, and ends, have waited long enough */
@@ -86,7 +103,7 @@ struct nursery {
     bool packet_open;
     uint8_t out[OUT_BYTES];
     size_t out_size;
-    char *strings[NURSERY_STRINGS_MAX + 8];
+    char *strings[NURSERY_STRINGS_MAX + NURSERY_PATHS_COUNT + 3]; /* and one before argv, two NULLs */
 };
 
 static inline struct attempt_ref nursery_ref_of(const struct nursery *n, const struct attempt *a)
@@ -111,9 +128,14 @@ void nursery_slot_free(struct nursery *n, struct slot *s);
 /* From the event just made on the worker knows that the slot's files are no longer the attempt's. */
 void nursery_slot_told(struct nursery *n, const struct attempt *a);
 void nursery_slots_cooled(struct nursery *n, uint64_t events_seen);
+void nursery_line_drop(struct nursery *n);                          /* forgets all that wait in line */
+void nursery_line_call(struct nursery *n, struct attempt_ref ref);  /* starts it now if it waits in line */
+bool nursery_line_withdraw(struct nursery *n, struct attempt_ref ref); /* ends it unstarted; false: not in line */
 /* False: the worker asks for more than it was told there is. */
 bool nursery_spawn(struct nursery *n, const struct nursery_request *r);
 void nursery_signal(struct nursery *n, struct attempt_ref ref, bool kill_it);
+void nursery_lease(struct nursery *n, int64_t until_ms); /* moves it, unless it has run out */
+void nursery_fence(struct nursery *n);  /* ends what runs under a lease that has run out; before any word that could renew it */
 void nursery_stop(struct nursery *n);   /* kills everything; the nursery ends when it is gone */
 void nursery_reap(struct nursery *n);   /* takes the ends of processes */
 void nursery_settle(struct nursery *n); /* ends what jobs left, and then the jobs */

@@ -43,12 +43,16 @@ uint64_t output_size(int logs_dir, uint32_t slot, enum exec_stream stream)
     return size_of(logs_dir, name);
 }
 
-bool output_publish(int logs_dir, uint32_t slot, enum exec_stream stream, struct attempt_ref ref)
+uint64_t output_file_size(int dir, const char *name)
 {
-    char from[OUTPUT_NAME_BYTES], to[OUTPUT_NAME_BYTES];
-    output_slot_name(from, slot, stream);
+    return size_of(dir, name);
+}
+
+bool output_publish_file(int dir, const char *name, int logs_dir, enum exec_stream stream, struct attempt_ref ref)
+{
+    char to[OUTPUT_NAME_BYTES];
     output_name(to, ref, stream);
-    if (renameat(logs_dir, from, logs_dir, to) == 0)
+    if (renameat(dir, name, logs_dir, to) == 0)
         return true;
     if (errno != ENOENT)
         return false;
@@ -57,7 +61,14 @@ bool output_publish(int logs_dir, uint32_t slot, enum exec_stream stream, struct
     if (mkdirat(logs_dir, to, 0700) < 0 && errno != EEXIST)
         return false;
     *slash = '/';
-    return renameat(logs_dir, from, logs_dir, to) == 0;
+    return renameat(dir, name, logs_dir, to) == 0;
+}
+
+bool output_publish(int logs_dir, uint32_t slot, enum exec_stream stream, struct attempt_ref ref)
+{
+    char name[OUTPUT_NAME_BYTES];
+    output_slot_name(name, slot, stream);
+    return output_publish_file(logs_dir, name, logs_dir, stream, ref);
 }
 
 /* What is kept of `size` bytes: [0, head) and [size - tail, size). */
@@ -67,11 +78,9 @@ static void kept(uint64_t cap, uint64_t *head, uint64_t *tail)
     *tail = cap - *head;
 }
 
-void output_punch(int logs_dir, uint32_t slot, enum exec_stream stream, uint64_t cap, uint64_t *hole_end)
+void output_punch_file(int dir, const char *name, uint64_t cap, uint64_t *hole_end)
 {
-    char name[OUTPUT_NAME_BYTES];
-    output_slot_name(name, slot, stream);
-    uint64_t size = size_of(logs_dir, name), head, tail;
+    uint64_t size = size_of(dir, name), head, tail;
     if (!output_over(size, cap))
         return;
     kept(cap, &head, &tail);
@@ -80,10 +89,17 @@ void output_punch(int logs_dir, uint32_t slot, enum exec_stream stream, uint64_t
         from = *hole_end;
     if (end <= from)
         return;
-    autoclose int fd = openat(logs_dir, name, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+    autoclose int fd = openat(dir, name, O_WRONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     /* A file system that knows no holes keeps it all until the end. */
     if (fd >= 0 && fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)from, (off_t)(end - from)) == 0)
         *hole_end = end;
+}
+
+void output_punch(int logs_dir, uint32_t slot, enum exec_stream stream, uint64_t cap, uint64_t *hole_end)
+{
+    char name[OUTPUT_NAME_BYTES];
+    output_slot_name(name, slot, stream);
+    output_punch_file(logs_dir, name, cap, hole_end);
 }
 
 static bool copy(int from, off_t at, uint64_t bytes, int to)

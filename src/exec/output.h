@@ -32,9 +32,13 @@ static inline bool output_over(uint64_t written, uint64_t cap)
 uint64_t output_size(int logs_dir, uint32_t slot, enum exec_stream stream);
 /* Gives the slot's file its final name. False with errno: it keeps the old one. */
 bool output_publish(int logs_dir, uint32_t slot, enum exec_stream stream, struct attempt_ref ref);
+/* The same for a file that is no slot's. */
+bool output_publish_file(int dir, const char *name, int logs_dir, enum exec_stream stream, struct attempt_ref ref);
+uint64_t output_file_size(int dir, const char *name);
 /* While it runs: gives back the space of what lies between the first and the last half cap. hole_end: how far that was
  * done. */
 void output_punch(int logs_dir, uint32_t slot, enum exec_stream stream, uint64_t cap, uint64_t *hole_end);
+void output_punch_file(int dir, const char *name, uint64_t cap, uint64_t *hole_end);
 /* After the end: puts first half, mark and last half in the place of a published file of `written` bytes. Done twice:
  * no harm. */
 bool output_squeeze(int logs_dir, struct attempt_ref ref, enum exec_stream stream, uint64_t written, uint64_t cap);

@@ -60,6 +60,20 @@ bool proc_stat_read(pid_t pid, struct proc_stat *out)
     return true;
 }
 
+bool proc_io_read(pid_t pid, uint64_t *read_bytes, uint64_t *written_bytes)
+{
+    char text[STAT_BYTES];
+    unsigned long long got, put;
+    if (read_file(pid, "io", text, sizeof text) <= 0)
+        return false;
+    const char *from = strstr(text, "\nread_bytes: "), *to = strstr(text, "\nwrite_bytes: ");
+    if (!from || !to || sscanf(from, "\nread_bytes: %llu", &got) != 1 || sscanf(to, "\nwrite_bytes: %llu", &put) != 1)
+        return false;
+    *read_bytes = got;
+    *written_bytes = put;
+    return true;
+}
+
 void proc_each(void (*visit)(void *arg, const struct proc_stat *stat), void *arg)
 {
     DIR *d = opendir("/proc");

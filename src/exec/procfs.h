@@ -15,6 +15,8 @@ struct proc_stat {
 };
 
 bool proc_stat_read(pid_t pid, struct proc_stat *out); /* false: there is no such process */
+/* Bytes from and to disks. False: there is no such process, or it may not be asked. */
+bool proc_io_read(pid_t pid, uint64_t *read_bytes, uint64_t *written_bytes);
 void proc_each(void (*visit)(void *arg, const struct proc_stat *stat), void *arg);
 
 /* The children of this process, made or adopted. */

@@ -383,7 +383,7 @@ static int read_length(const char *text, uint64_t *out, struct http_refusal *why
 {
     uint64_t n = 0;
     size_t digits = 0;
-    for (; is_digit(text[digits]) && digits < 19; digits++)
+    for (; digits < 19 && is_digit(text[digits]); digits++)
         n = n * 10 + (uint64_t)(text[digits] - '0');
     if (digits == 0 || digits > 18 || text[digits])
         return refuse(why, 400, "Content-Length is not a number");

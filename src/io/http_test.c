@@ -359,6 +359,30 @@ static void wait_connections(uint64_t count)
     fail_msg("%llu connections", (unsigned long long)stats.connections);
 }
 
+static size_t rss_kib(void)
+{
+    FILE *f = fopen("/proc/self/status", "re");
+    assert_non_null(f);
+    char line[256];
+    size_t kib = 0;
+    while (fgets(line, sizeof line, f))
+        if (sscanf(line, "VmRSS: %zu", &kib) == 1)
+            break;
+    fclose(f);
+    return kib;
+}
+
+static void assert_rss_below(size_t before, size_t more_kib)
+{
+#if defined(__SANITIZE_ADDRESS__)
+    (void)before, (void)more_kib; /* freed memory is kept back there */
+#else
+    size_t now = rss_kib();
+    if (now > before + more_kib)
+        fail_msg("RSS has grown by %zu KiB", now - before);
+#endif
+}
+
 #define SEND(c, text) client_send(c, bytes_of(text, sizeof(text) - 1))
 
 /* One request on a connection of its own; the server must answer with this status and close. */
@@ -508,6 +532,7 @@ static void continue_100(void **state)
     SEND(&c, "POST /early HTTP/1.1\r\n" H "Expect: 100-continue\r\nContent-Length: 4\r\n\r\n");
     client_wait_closed(&c);
     assert_int_equal(status_of(&c), 401);
+    assert_true(has(&c, "Connection: close"));
     assert_false(has(&c, "100 Continue"));
     client_free(&c);
 }
@@ -619,6 +644,30 @@ static void fairness(void **state)
     }
     client_free(&greedy);
     client_free(&modest);
+}
+
+/* What comes behind a request that is not answered yet is read ahead up to a bound, then left to the sender. */
+static void flood_behind_a_waiting_request(void **state)
+{
+    (void)state;
+    enum { MANY = 64 * 1024 * 1024 };
+    static char piece[65536];
+    memset(piece, 'x', sizeof piece);
+    struct client c = client_new();
+    SEND(&c, "GET /hold HTTP/1.1\r\n" H "\r\n");
+    turns(3);
+    size_t before = rss_kib(), sent = 0;
+    for (int stuck = 0; stuck < 100 && sent < MANY; turn()) {
+        ssize_t n = send(c.fd, piece, sizeof piece, MSG_NOSIGNAL);
+        sent += n > 0 ? (size_t)n : 0;
+        stuck = n > 0 ? 0 : stuck + 1;
+    }
+    assert_true(sent < MANY); /* the kernel's buffers are full, ours are not */
+    assert_rss_below(before, 1024);
+    http_reply(app.held, 200, "text/plain", bytes_str("at last"));
+    client_wait_closed(&c); /* what came behind was no request */
+    assert_true(has(&c, "at last"));
+    client_free(&c);
 }
 
 /* A client that sends requests and takes no answers is stopped, not served from memory without end. */
@@ -778,30 +827,6 @@ static void early_answers(void **state)
     client_wait(&c, "hello");
     assert_false(has(&c, "Connection: close"));
     client_free(&c);
-}
-
-static size_t rss_kib(void)
-{
-    FILE *f = fopen("/proc/self/status", "re");
-    assert_non_null(f);
-    char line[256];
-    size_t kib = 0;
-    while (fgets(line, sizeof line, f))
-        if (sscanf(line, "VmRSS: %zu", &kib) == 1)
-            break;
-    fclose(f);
-    return kib;
-}
-
-static void assert_rss_below(size_t before, size_t more_kib)
-{
-#if defined(__SANITIZE_ADDRESS__)
-    (void)before, (void)more_kib; /* freed memory is kept back there */
-#else
-    size_t now = rss_kib();
-    if (now > before + more_kib)
-        fail_msg("RSS has grown by %zu KiB", now - before);
-#endif
 }
 
 static void big_upload(bool chunked)
@@ -1340,6 +1365,7 @@ int main(void)
         TEST(pipelining),
         TEST(half_closed),
         TEST(fairness),
+        TEST(flood_behind_a_waiting_request),
         TEST(pipelining_without_reading),
         TEST(refusals),
         TEST(hosts),

@@ -1,9 +1,9 @@
 /* Copying the store takes seconds and syncs: it has a thread of its own, on a connection of its own, one at a time. */
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 
 #include "base/mem.h"
+#include "io/thread.h"
 #include "master/body.h"
 #include "master/master_int.h"
 #include "obs/log.h"
@@ -58,11 +58,7 @@ static void on_copied(void *arg)
 
 static int start(struct backup *b, struct err *err)
 {
-    sigset_t all, old;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
-    int failed = pthread_create(&b->thread, NULL, copy, b);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    int failed = thread_start(&b->thread, NULL, copy, b);
     return failed ? err_field(err, ERR_UNAVAILABLE, NULL, "try again in a second", "no thread for the backup") : 0;
 }
 

@@ -1,5 +1,6 @@
 #include "master/body.h"
 
+#include <math.h>
 #include <stdio.h>
 
 #include "base/parse.h"
@@ -49,7 +50,23 @@ static int unknown_key(struct body_field *fields, size_t count, struct bytes key
 
 static int read_value(struct body_field *f, const struct json_value *value, struct err *err)
 {
-    if (f->type == BODY_INTEGER) {
+    if (value->kind == JSON_KIND_NULL && f->nullable) {
+        f->given = f->null = true;
+        return 0;
+    }
+    if (f->type == BODY_BOOL) {
+        if (value->kind != JSON_KIND_BOOL)
+            return err_field(err, ERR_INVALID, f->name, "write true or false", "%s must be true or false", f->name);
+        f->integer = value->boolean;
+    } else if (f->type == BODY_MILLI) {
+        if (value->kind != JSON_KIND_INTEGER && value->kind != JSON_KIND_REAL)
+            return err_field(err, ERR_INVALID, f->name, NULL, "%s must be a number", f->name);
+        double milli = value->kind == JSON_KIND_REAL ? value->real * 1000 : (double)value->integer * 1000;
+        if (!(milli >= (double)f->min && milli <= (double)f->max))
+            return err_field(err, ERR_INVALID, f->name, NULL, "%s must be from %g to %g", f->name, (double)f->min / 1000,
+                             (double)f->max / 1000);
+        f->integer = llround(milli);
+    } else if (f->type == BODY_INTEGER) {
         if (value->kind != JSON_KIND_INTEGER)
             return err_field(err, ERR_INVALID, f->name, NULL, "%s must be a whole number", f->name);
         f->integer = value->integer;

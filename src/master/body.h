@@ -10,15 +10,16 @@
 
 #define BODY_BYTES_MAX 65536u /* of a small object */
 
-enum body_type { BODY_TEXT, BODY_INTEGER };
+enum body_type { BODY_TEXT, BODY_INTEGER, BODY_MILLI, BODY_BOOL };
 struct body_field {
     const char *name;
     enum body_type type;
     bool required;
-    int64_t min, max;     /* BODY_INTEGER: its bounds; BODY_TEXT: max is the longest text in bytes */
+    bool nullable;        /* null may be given */
+    int64_t min, max;     /* BODY_INTEGER, BODY_MILLI (in thousandths): its bounds; BODY_TEXT: max is the longest text in bytes */
     /* filled */
-    bool given;
-    int64_t integer;
+    bool given, null;
+    int64_t integer;      /* BODY_MILLI: in thousandths; BODY_BOOL: 0 or 1 */
     struct bytes text;    /* in the arena; valid UTF-8 without control characters */
 };
 

@@ -104,6 +104,7 @@ bool history_job(struct store *store, struct arena *arena, job_id job, struct jo
         return false;
     out->user = spec.request.user;
     out->queue = spec.request.queue;
+    out->account = spec.request.account;
     out->name = spec.request.name;
     out->need = spec.request.need;
     out->time_limit_ms = spec.request.time_limit_ms;

@@ -8,13 +8,16 @@
 
 struct key_table {
     struct list_node buckets[BUCKETS];
+    uint32_t bases[BUCKETS]; /* entries whose base has this hash */
 };
 
 struct key_table *keys_new(void)
 {
     struct key_table *t = mem_alloc(sizeof *t);
-    for (size_t i = 0; i < BUCKETS; i++)
+    for (size_t i = 0; i < BUCKETS; i++) {
         list_init(&t->buckets[i]);
+        t->bases[i] = 0;
+    }
     return t;
 }
 
@@ -39,7 +42,8 @@ const struct key_entry *keys_find(const struct key_table *t, struct bytes owner,
 {
     uint64_t hash = hash_of(owner, key);
     const struct list_node *bucket = &t->buckets[hash % BUCKETS];
-    list_each(node, bucket) {
+    list_each(node, bucket)
+    {
         const struct key_entry *e = list_entry(node, struct key_entry, bucket);
         if (e->hash == hash && bytes_equal(e->key, key) && bytes_equal(e->owner, owner))
             return e;
@@ -48,23 +52,32 @@ const struct key_entry *keys_find(const struct key_table *t, struct bytes owner,
 }
 
 void keys_add(struct key_table *t, struct arena *arena, struct list_node *ride, struct bytes owner, struct bytes key,
-              const uint8_t digest[KEY_DIGEST_BYTES], job_id job)
+              size_t base_size, const uint8_t digest[KEY_DIGEST_BYTES], job_id job)
 {
     struct key_entry *e = arena_alloc(arena, sizeof *e);
     e->hash = hash_of(owner, key);
+    e->base_hash = hash_of(owner, bytes_of(key.data, base_size));
     e->owner = arena_bytes(arena, owner);
     e->key = arena_bytes(arena, key);
     memcpy(e->digest, digest, sizeof e->digest);
     e->job = job;
     list_append(&t->buckets[e->hash % BUCKETS], &e->bucket);
     list_append(ride, &e->ride);
+    t->bases[e->base_hash % BUCKETS]++;
 }
 
-void keys_remove_all(struct list_node *ride)
+bool keys_base(const struct key_table *t, struct bytes owner, struct bytes base)
 {
-    list_each_safe(node, ride) {
+    return t->bases[hash_of(owner, base) % BUCKETS] > 0;
+}
+
+void keys_remove_all(struct key_table *t, struct list_node *ride)
+{
+    list_each_safe(node, ride)
+    {
         struct key_entry *e = list_entry(node, struct key_entry, ride);
         list_remove(&e->bucket);
         list_remove(&e->ride);
+        t->bases[e->base_hash % BUCKETS]--;
     }
 }

@@ -8,13 +8,13 @@
 
 /* Of the job as it was understood, and of the text as it came: a repeat is the same job if one of the two is the same.
  * (The first forgives other spelling, the second times such as now+2h, which mean something else when they are sent
- * again.) */
-#define KEY_DIGEST_BYTES 64
+ * again.) It tells a repeat from a mistake; who looks for two jobs with one digest can only mislead himself. */
+#define KEY_DIGEST_BYTES 32
 
 struct key_entry {
     struct list_node bucket;
-    struct list_node ride;      /* with the others of its batch */
-    uint64_t hash;
+    struct list_node ride; /* with the others of its batch */
+    uint64_t hash, base_hash;
     struct bytes owner, key;
     uint8_t digest[KEY_DIGEST_BYTES];
     job_id job;
@@ -24,9 +24,12 @@ struct key_table;
 struct key_table *keys_new(void);
 void keys_free(struct key_table *t);
 const struct key_entry *keys_find(const struct key_table *t, struct bytes owner, struct bytes key);
-/* Everything is copied into the arena, which lives until the entry is removed. */
+/* Everything is copied into the arena, which lives until the entry is removed. The first base_size bytes of the key are
+ * shared by the jobs of one request. */
 void keys_add(struct key_table *t, struct arena *arena, struct list_node *ride, struct bytes owner, struct bytes key,
-              const uint8_t digest[KEY_DIGEST_BYTES], job_id job);
-void keys_remove_all(struct list_node *ride); /* the batch is durable */
+              size_t base_size, const uint8_t digest[KEY_DIGEST_BYTES], job_id job);
+/* False: no key in the table has this base. (True may be wrong.) */
+bool keys_base(const struct key_table *t, struct bytes owner, struct bytes base);
+void keys_remove_all(struct key_table *t, struct list_node *ride); /* the batch is durable */
 
 #endif

@@ -11,8 +11,10 @@
 
 #include "base/check.h"
 #include "base/mem.h"
+#include "base/parse.h"
 #include "io/clock.h"
 #include "master/master_int.h"
+#include "master/recovery.h"
 #include "obs/log.h"
 #include "obs/metrics.h"
 
@@ -21,10 +23,13 @@ enum { EXIT_STOPPED = 0, EXIT_CORRUPT = 65, EXIT_UNKNOWN = 74, EXIT_SECOND = 75,
 #define STOP_MS 3000          /* how long a stop waits for what is being written */
 #define HOUSEKEEPING_MS 1000
 #define APPEND_AGAIN_MS 1000
+#define FULL_PATIENCE_MS 3000 /* how long answers wait for room on the disk */
 
 void master_config_default(struct master_config *c)
 {
-    *c = (struct master_config){ .port = 7682, .ready_fd = -1, .store_reserve_bytes = 64u * 1024 * 1024 };
+    *c = (struct master_config){
+        .port = 7682, .ready_fd = -1, .store_reserve_bytes = 64u * 1024 * 1024, .snapshot_records = 200000
+    };
     sched_config_default(&c->sched); /* queue_max 0: sched.jobs_max rules */
 }
 
@@ -51,6 +56,12 @@ struct ride *master_ride(struct master *m)
 bool master_crowded(struct master *m)
 {
     return gate_pending(m->gate) >= GATE_RECORDS_MAX || master_ride(m)->bytes >= GATE_BYTES_MAX;
+}
+
+bool master_full(struct master *m)
+{
+    return gate_pending(m->gate) >= GATE_REFUSE * GATE_RECORDS_MAX ||
+           master_ride(m)->bytes >= GATE_REFUSE * (size_t)GATE_BYTES_MAX;
 }
 
 bool master_quiet(struct master *m)
@@ -81,6 +92,10 @@ void master_step(struct master *m, struct sched_event *ev, struct sched_result *
     m->fx = &m->fx_last;
     m->wake_at_ms = m->fx_last.wake_at_ms;
     gate_add(m->gate, &m->fx_last);
+    if (live_usage_count(m->usage))
+        usage_learn(m, &m->fx_last);
+    if (m->fx_last.starts_count)
+        metrics_starts(m, &m->fx_last);
 }
 
 /* --- the store --- */
@@ -124,14 +139,16 @@ static void perform(struct master *m, const struct gate_batch *batch)
             continue;
         if (item->reply.context == m)
             bus_ack(m->bus, item->reply.value);
+        else if (item->reply.context == &m->requests)
+            request_answer(m, item->reply.value);
         else
             exchange_send(item->reply.context);
     }
 }
 
-static void ride_clear(struct ride *ride)
+static void ride_clear(struct master *m, struct ride *ride)
 {
-    keys_remove_all(&ride->keys);
+    keys_remove_all(m->keys, &ride->keys);
     arena_reset(&ride->arena);
     ride->jobs_count = ride->tails_count = ride->bytes = 0;
 }
@@ -162,25 +179,31 @@ static void committed(struct master *m)
         log_info("the records that did not fit are written now");
     m->batch_full = false;
     m->committed_seq = batch->records[batch->records_count - 1].seq;
-    ride_clear(ride);
+    ride_clear(m, ride);
     if (!m->ready) {
         m->ready = true;
         metric_set(M_LEADER, 1);
         announce(m);
+        snapshots_run(m);
     }
     perform(m, batch);
-    events_count(m, batch);
+    metrics_count(m, batch);
+    for (size_t i = 0; i < batch->records_count; i++)
+        recent_learn(m, &batch->records[i]);
     events_publish(m, batch);
+    master_told(m, batch);
     logs_committed(m, batch);
+    notify_committed(m, batch);
     scans_committed(m, batch);
     submit_resume(m);
 }
 
 static void not_fitting(struct master *m, const struct err *err)
 {
-    metric_add_label(M_STORE_ERRORS, "full", 1);
     if (!m->batch_full)
         log_error("records do not fit on the disk: %s", err ? err->text : "full");
+    if (!m->batch_full)
+        m->batch_full_since_ms = master_now_ms(m);
     m->batch_full = true;
     bool more = m->store->ops->use_reserve(m->store);
     m->append_again_at_ms = master_now_ms(m) + (more ? 0 : APPEND_AGAIN_MS);
@@ -243,12 +266,17 @@ static void housekeeping(struct master *m)
     if (now_ms < m->housekeeping_at_ms)
         return;
     m->housekeeping_at_ms = now_ms + HOUSEKEEPING_MS;
+    snapshots_run(m);
+    sessions_save(m, false);
+    if (m->batch_full && now_ms - m->batch_full_since_ms >= FULL_PATIENCE_MS)
+        exchanges_tell_unknown(m);
     struct store_stats stats = { 0 };
     m->store->ops->stats(m->store, &stats);
     if (m->store_low && !m->batch_full && m->store->ops->refill_reserve(m->store) && !stats.low)
         set_low(m, false);
     else if (stats.low)
         set_low(m, true);
+    sse_tell_health(m);
 }
 
 static int64_t earlier(int64_t a, int64_t b)
@@ -264,7 +292,8 @@ static int64_t turn_timeout_ms(struct master *m, bool more)
     due_ms = earlier(due_ms, m->flush_at_ms);
     due_ms = earlier(due_ms, scans_due_ms(m));
     due_ms = earlier(due_ms, logs_due_ms(m));
-    due_ms = earlier(due_ms, m->heartbeat_at_ms);
+    due_ms = earlier(due_ms, notify_due_ms(m));
+    due_ms = earlier(due_ms, earlier(m->heartbeat_at_ms, m->feed_due_ms));
     if (m->batch_full)
         due_ms = earlier(due_ms, m->append_again_at_ms);
     list_each(node, &m->delayed)
@@ -286,6 +315,7 @@ static void run(struct master *m)
         housekeeping(m);
         master_delayed_run(m);
         logs_run(m);
+        notify_run(m);
         more = sse_run(m);
         more |= scans_run(m);
         if (m->wake_at_ms <= master_now_ms(m)) {
@@ -401,34 +431,52 @@ static int open_exit_code(const struct err *err)
     }
 }
 
-static int apply_one(void *arg, const struct record *r, struct err *err)
+static void tell_loss(struct master *m)
 {
-    struct master *m = arg;
-    int rc = sched_apply(m->sched, r, err);
-    return rc < 0 ? err_wrap(err, "record %" PRIu64 " (%s)", r->seq, event_name(r->kind)) : 0;
+    autobuf struct buf when = BUF_INIT;
+    if (m->meta.lost_seq) {
+        format_time(&when, m->meta.last_wall_ms);
+        log_warn("records %" PRIu64 " to %" PRIu64 " are lost: the store goes on behind record %" PRIu64 " of %s",
+                 m->meta.last_seq + 1, m->meta.lost_seq, m->meta.last_seq, m->meta.last_seq ? when.data : "never");
+    } else if (m->meta.restored) {
+        log_info("the store is a backup that was put in its place; nothing is known to be lost");
+    }
+    if (m->config->accept_rollback)
+        log_warn(
+            "rollback accepted: epochs and job ids go on %u higher; attempts that workers hold and the store does not "
+            "know are listed, not killed",
+            ROLLBACK_JOBS);
 }
 
 static int open_store(struct master *m, struct err *err)
 {
-    struct store_limits limits = { .reserve_bytes = m->config->store_reserve_bytes };
+    struct store_limits limits = { .reserve_bytes = m->config->store_reserve_bytes,
+                                   .accept_loss = m->config->accept_rollback };
     struct store_events events = { m, on_commit };
     m->store = store_sqlite_open(m->loop, m->config->state_dir, &limits, &events, err);
     if (!m->store)
         return open_exit_code(err);
     m->store->ops->meta(m->store, &m->meta);
-    m->epoch = m->meta.epoch + 1;
+    m->epoch = m->meta.epoch + 1 + (m->config->accept_rollback ? ROLLBACK_EPOCHS : 0);
     m->committed_seq = m->meta.last_seq;
-    struct sched_config sched = m->config->sched;
-    memcpy(sched.token_key, m->meta.token_key, sizeof sched.token_key);
+    m->sched_config = m->config->sched;
+    memcpy(m->sched_config.token_key, m->meta.token_key, sizeof m->sched_config.token_key);
     if (m->config->queue_max)
-        sched.jobs_max = m->config->queue_max;
-    m->sched = sched_new(&sched);
+        m->sched_config.jobs_max = m->config->queue_max;
+    m->sched_config.rollback_jobs = m->config->accept_rollback ? ROLLBACK_JOBS : 0;
+    tell_loss(m);
     int64_t begun_ns = clock_now_ns();
-    if (m->store->ops->replay(m->store, 1, UINT64_MAX, apply_one, m, err) < 0)
+    struct recovery r = { .store = m->store, .config = &m->sched_config, .to_seq = m->meta.last_seq };
+    m->sched = recovery_run(&r, err);
+    if (!m->sched)
         return err->code == ERR_CORRUPT ? EXIT_CORRUPT : open_exit_code(err);
+    if (r.refused.code)
+        log_warn("the snapshot is not used, the whole journal was read: %s", r.refused.text);
     if (!m->meta.created)
-        log_info("store replayed records=%" PRIu64 " ms=%" PRId64, m->meta.last_seq,
-                 (clock_now_ns() - begun_ns) / 1000000);
+        log_info("store replayed records=%" PRIu64 " snapshot_seq=%" PRIu64 " ms=%" PRId64,
+                 m->meta.last_seq - r.snapshot_seq, r.snapshot_seq, (clock_now_ns() - begun_ns) / 1000000);
+    snapshots_begin(m, r.snapshot_seq);
+    recent_remember(m);
     m->gate = gate_new(m->meta.last_seq + 1);
     return -1;
 }
@@ -468,6 +516,10 @@ static void take_lead(struct master *m)
     sched_start(m->sched, m->epoch, ROTA_VERSION, seed, now_ms, m->wall_ms, &fx);
     m->wake_at_ms = fx.wake_at_ms;
     gate_add(m->gate, &fx);
+    struct bus_stats bus = { .up = true };
+    m->bus->ops->stats(m->bus, &bus);
+    if (!bus.up)
+        master_transport(m, false);
 }
 
 /* -1: all is open; else the exit code. */
@@ -481,12 +533,14 @@ static int start(struct master *m, struct err *err)
     find_owner(m);
     if (token_load(m, err) < 0)
         return EXIT_CONFIG;
+    sessions_load(m);
     rc = open_ports(m, err);
     if (rc >= 0)
         return rc;
     metric_set_label(M_BUILD_INFO, ROTA_VERSION, 1);
     events_init(m);
     take_lead(m);
+    notify_look(m);
     flush(m);
     return m->exit_code;
 }
@@ -497,7 +551,8 @@ static void forget_gate(struct master *m)
     const struct gate_batch *batch = gate_in_flight(m->gate) ? gate_commit(m->gate) : gate_seal(m->gate);
     while (batch) {
         for (size_t i = 0; i < batch->items_count; i++)
-            if (batch->items[i].kind == GATE_REPLY && batch->items[i].reply.context != m)
+            if (batch->items[i].kind == GATE_REPLY && batch->items[i].reply.context != m &&
+                batch->items[i].reply.context != &m->requests)
                 exchange_drop(batch->items[i].reply.context);
         if (gate_in_flight(m->gate))
             gate_commit(m->gate);
@@ -508,12 +563,16 @@ static void forget_gate(struct master *m)
 static void stop(struct master *m)
 {
     m->stopping = true;
+    sessions_save(m, true);
     http_server_free(m->http);
     if (m->gate)
         forget_gate(m);
     scans_free(m);
     backup_end(m);
+    snapshots_end(m);
+    notify_free(m->notify);
     bus_close(m->bus);
+    requests_free(m);
     if (m->store)
         m->store->ops->close(m->store);
     if (m->sched)
@@ -527,6 +586,12 @@ static void stop(struct master *m)
     keys_free(m->keys);
     spec_cache_free(m->specs);
     auth_free(m->auth);
+    free(m->counts.waits);
+    sessions_free(m->sessions);
+    live_usage_free(m->usage);
+    node_reports_free(m->reports);
+    recent_free(m->recent);
+    buf_fini(&m->pending);
     outbound_free(m->out);
     wire_writer_free(m->wire);
     feed_fini(&m->feed);
@@ -543,24 +608,33 @@ int master_run(const struct master_config *config, struct err *err)
     struct master *m = mem_zero(1, sizeof *m);
     m->config = config;
     m->exit_code = -1;
-    m->wake_at_ms = m->heartbeat_at_ms = INT64_MAX;
+    m->wake_at_ms = m->heartbeat_at_ms = m->feed_due_ms = INT64_MAX;
     m->loop = loop_new();
     m->auth = auth_new();
+    m->sessions = sessions_new();
+    m->usage = live_usage_new();
+    m->reports = node_reports_new();
+    m->recent = recent_new();
     m->keys = keys_new();
+    m->notify = notify_new();
     m->specs = spec_cache_new(SPEC_CACHE_BYTES);
     m->wire = wire_writer_new();
     m->out = outbound_new();
     m->started_wall_ms = clock_wall_ms();
     list_init(&m->rides[0].keys);
     list_init(&m->rides[1].keys);
+    list_init(&m->requests);
     list_init(&m->scans);
     list_init(&m->blocked);
+    list_init(&m->streams);
     list_init(&m->bulks);
     list_init(&m->logs);
     list_init(&m->delayed);
+    list_init(&m->waiting);
     list_init(&m->sse);
     feed_init(&m->feed, NULL, NULL);
     signal(SIGPIPE, SIG_IGN);
+    metrics_show(METRICS_MASTER);
     struct loop_signal *term = loop_signal_add(m->loop, SIGTERM, on_signal, m);
     struct loop_signal *interrupt = loop_signal_add(m->loop, SIGINT, on_signal, m);
 

@@ -1,4 +1,5 @@
 #include <inttypes.h>
+#include <stdio.h>
 
 #include "base/check.h"
 #include "base/mem.h"
@@ -7,6 +8,7 @@
 #include "obs/metrics.h"
 
 #define EXIT_ROLLED_BACK 65
+#define EPOCHS_BELIEVED 1000000000u /* starts and accepted rollbacks that a fleet can have seen and our store not */
 #define TAIL_BYTES_SUCCEEDED 4096u /* kept of each stream of an attempt that succeeded; of others all that came */
 
 /* --- from workers --- */
@@ -21,10 +23,17 @@ static void keep_tail(struct ride *ride, struct attempt_ref ref, const struct me
         errs = bytes_of(errs.data + (errs.size - max), max);
     if (out.size + errs.size == 0)
         return;
+    /* Its series may be there already (master_usage.c). */
+    struct store_tail *last = ride->tails_count ? &ride->tails[ride->tails_count - 1] : NULL;
+    ride->bytes += out.size + errs.size;
+    if (last && attempt_equal(last->ref, ref)) {
+        last->stdout_tail = arena_bytes(&ride->arena, out);
+        last->stderr_tail = arena_bytes(&ride->arena, errs);
+        return;
+    }
     ride->tails = mem_grow(ride->tails, &ride->tails_cap, ride->tails_count + 1, sizeof *ride->tails);
     ride->tails[ride->tails_count++] =
-        (struct store_tail){ ref, arena_bytes(&ride->arena, out), arena_bytes(&ride->arena, errs) };
-    ride->bytes += out.size + errs.size;
+        (struct store_tail){ ref, arena_bytes(&ride->arena, out), arena_bytes(&ride->arena, errs), { 0 } };
 }
 
 /* The end of the attempt is among the records just decided: its tails go to the store with it. */
@@ -54,20 +63,38 @@ static bool zero(const uint8_t *bytes, size_t size)
     return all == 0;
 }
 
+/* The highest epoch that the sender has seen, and who it is. */
+static uint64_t epoch_seen(const struct wire_batch *batch, struct buf *who)
+{
+    uint64_t seen = batch->head.epoch;
+    for (size_t i = 0; i < batch->count; i++)
+        if (batch->messages[i].kind == MSG_HELLO) {
+            const struct bytes *name = &batch->messages[i].hello.name;
+            if (batch->messages[i].hello.epoch_seen > seen)
+                seen = batch->messages[i].hello.epoch_seen;
+            buf_clear(who);
+            buf_printf(who, "worker %.*s", (int)name->size, name->data);
+        }
+    return seen;
+}
+
 /* A worker that has seen a higher epoch has been led by a younger store than ours: ours was put back in time. */
-static void rolled_back(struct master *m, uint64_t epoch)
+static void rolled_back(struct master *m, const char *who, uint64_t epoch)
 {
     struct err err;
-    err_field(&err, ERR_STALE, "store", "restore the newest backup, or start with --accept-rollback",
-              "the store is older than the fleet: a worker has seen epoch %" PRIu64
-              ", this master leads epoch %" PRIu64,
-              epoch, m->epoch);
-    log_error("%s", err.text);
+    err_field(&err, ERR_STALE, NULL,
+              "put the newest store or backup there; to go on without what is lost, start once with --accept-rollback",
+              "the store is older than the fleet: %.80s has seen epoch %" PRIu64 ", this master leads epoch %" PRIu64,
+              who, epoch, m->epoch);
+    /* Each start raises the epoch: without this a few more would look as young as the fleet. */
+    if (m->store->ops->note_epoch)
+        m->store->ops->note_epoch(m->store, epoch);
     master_fail(m, EXIT_ROLLED_BACK, &err);
 }
 
-static bool belongs_here(struct master *m, uint64_t session, const struct wire_head *head)
+static bool belongs_here(struct master *m, uint64_t session, const struct wire_batch *batch)
 {
+    const struct wire_head *head = &batch->head;
     if (!zero(head->cluster, sizeof head->cluster) &&
         memcmp(head->cluster, m->meta.cluster, sizeof head->cluster) != 0) {
         metric_add_label(M_BUS_DROPPED, "cluster", 1);
@@ -75,11 +102,38 @@ static bool belongs_here(struct master *m, uint64_t session, const struct wire_h
         go_away(m, session, "this worker's state directory belongs to another cluster");
         return false;
     }
-    if (head->epoch > m->epoch) {
-        rolled_back(m, head->epoch);
+    autobuf struct buf who = BUF_INIT;
+    buf_str(&who, "a worker");
+    uint64_t seen = epoch_seen(batch, &who);
+    if (seen <= m->epoch)
+        return true;
+    if (seen - m->epoch > EPOCHS_BELIEVED) {
+        metric_add_label(M_BUS_DROPPED, "corrupt", 1);
+        log_warn("%s claims epoch %" PRIu64 ", which no master can have led; it was sent away", who.data, seen);
+        go_away(m, session, "this worker's state directory is damaged: it holds an epoch that no master can have led");
         return false;
     }
-    return true;
+    rolled_back(m, who.data, seen);
+    return false;
+}
+
+static void tell_orphans(struct master *m, const struct message *hello)
+{
+    struct node_view node;
+    node_id id = sched_view_node_named(m->sched, hello->hello.name);
+    if (id.n && sched_view_node(m->sched, id, &node) && node.orphans)
+        log_warn("node %.*s holds %zu attempts that the store does not know; they are not killed: rota nodes %.*s "
+                 "lists them",
+                 (int)node.name.size, node.name.data, node.orphans, (int)node.name.size, node.name.data);
+}
+
+/* A worker speaks for its own node only. */
+static void report_heard(struct master *m, uint64_t session, const struct message *msg)
+{
+    struct node_view node;
+    node_id id = sched_view_node_named(m->sched, msg->node_report.name);
+    if (id.n && sched_view_node(m->sched, id, &node) && node.session == session)
+        node_reports_note(m->reports, id, msg);
 }
 
 static void on_message(void *arg, uint64_t session, struct bytes body, uint64_t delivery)
@@ -90,8 +144,8 @@ static void on_message(void *arg, uint64_t session, struct bytes body, uint64_t 
     arena_reset(&m->inbound);
     struct wire_batch batch;
     struct err err;
-    metric_add_label(M_BUS_MESSAGES, "in", 1);
-    metric_add_label(M_BUS_BYTES, "in", (double)body.size);
+    m->counts.messages_in++;
+    m->counts.bytes_in += body.size;
     if (wire_decode(&m->inbound, body, &batch, &err) < 0) {
         metric_add_label(M_BUS_DROPPED, "corrupt", 1);
         log_warn("a message was dropped session=%" PRIu64 ": %s", session, err.text);
@@ -100,24 +154,32 @@ static void on_message(void *arg, uint64_t session, struct bytes body, uint64_t 
     }
     if (batch.skipped)
         metric_add_label(M_BUS_DROPPED, "unknown_type", (double)batch.skipped);
-    if (!belongs_here(m, session, &batch.head))
+    if (!belongs_here(m, session, &batch)) {
+        bus_ack(m->bus, delivery);
         return;
+    }
     for (size_t i = 0; i < batch.count && m->exit_code < 0; i++) {
         const struct message *msg = &batch.messages[i];
         if (msg->kind == MSG_LOG_CHUNK) {
             logs_chunk(m, session, msg);
             continue;
         }
-        if (msg->kind == MSG_HELLO && msg->hello.epoch_seen > m->epoch) {
-            rolled_back(m, msg->hello.epoch_seen);
-            return;
+        if (msg->kind == MSG_NODE_REPORT) {
+            report_heard(m, session, msg);
+            continue;
+        }
+        if (msg->kind == MSG_USAGE) {
+            usage_heard(m, session, msg);
+            continue;
         }
         if (msg->kind == MSG_HEARTBEAT)
-            metric_add_label(M_HEARTBEATS, "ok", 1);
+            m->counts.heartbeats++;
         struct sched_event ev = { .kind = SCHED_MESSAGE, .message = { session, msg } };
         master_step(m, &ev, NULL);
         if (msg->kind == MSG_FINISHED)
             keep_tails(m, msg);
+        if (msg->kind == MSG_HELLO)
+            tell_orphans(m, msg);
     }
     gate_add_reply(m->gate, m, delivery);
 }
@@ -135,9 +197,107 @@ static void on_link(void *arg, uint64_t session, bool up)
     logs_session_gone(m, session);
 }
 
+void master_transport(struct master *m, bool up)
+{
+    struct sched_event ev = { .kind = SCHED_TRANSPORT_DOWN, .flag.on = !up };
+    master_step(m, &ev, NULL);
+}
+
+/* --- those who are no workers --- */
+
+/* The gate holds the answer back until the job is durable. */
+struct bus_request {
+    struct list_node node;
+    uint64_t request;
+    struct buf answer;
+};
+
+static void on_request(void *arg, uint64_t request, const char *user, const char *key, struct bytes body)
+{
+    struct master *m = arg;
+    if (m->exit_code >= 0 || m->stopping)
+        return; /* It comes again. */
+    struct auth_identity who = { .role = API_ROLE_SUBMITTER };
+    snprintf(who.user, sizeof who.user, "%s", user[0] ? user : "amqp");
+    struct bus_request *r = mem_zero(1, sizeof *r);
+    struct err err;
+    job_id job;
+    r->request = request;
+    list_append(&m->requests, &r->node);
+    if (submit_request(m, &who, bytes_str(key), body, &job, &err) < 0)
+        problem_json(&r->answer, &err, bytes_of("", 0));
+    else
+        buf_printf(&r->answer, "{\"id\":%" PRIu64 "}", job.n);
+    gate_add_reply(m->gate, &m->requests, request);
+}
+
+void request_answer(struct master *m, uint64_t request)
+{
+    list_each(node, &m->requests) {
+        struct bus_request *r = list_entry(node, struct bus_request, node);
+        if (r->request != request)
+            continue;
+        if (m->bus->ops->answer)
+            m->bus->ops->answer(m->bus, request, buf_bytes(&r->answer));
+        list_remove(&r->node);
+        buf_fini(&r->answer);
+        free(r);
+        return;
+    }
+}
+
+void requests_free(struct master *m)
+{
+    while (!list_empty(&m->requests)) {
+        struct bus_request *r = list_entry(m->requests.next, struct bus_request, node);
+        list_remove(&r->node);
+        buf_fini(&r->answer);
+        free(r);
+    }
+}
+
+/* "job.succeeded", "node.down": what became of it, where the record says so; else the name of the event. */
+static bool topic_of(const struct record *r, char *out, size_t size)
+{
+    const char *name = event_name(r->kind);
+    if (r->kind == EV_ENDED && r->ended.final)
+        snprintf(out, size, "job.%s", job_state_name((enum job_state)r->ended.final));
+    else if (r->kind == EV_CANCEL && r->cancel.final)
+        snprintf(out, size, "job.%s", job_state_name(JOB_CANCELLED));
+    else if (r->kind == EV_NODE_STATE)
+        snprintf(out, size, "node.%s", node_state_name((enum node_state)r->node_state.state));
+    else
+        snprintf(out, size, "%s", name);
+    return strncmp(out, "job.", 4) == 0 || strncmp(out, "node.", 5) == 0;
+}
+
+void master_told(struct master *m, const struct gate_batch *batch)
+{
+    if (!m->bus->ops->tell)
+        return;
+    struct record_words words = master_words(m);
+    autobuf struct buf json = BUF_INIT;
+    char topic[48];
+    for (size_t i = 0; i < batch->records_count; i++) {
+        if (!topic_of(&batch->records[i], topic, sizeof topic))
+            continue;
+        buf_clear(&json);
+        wire_record_json(&json, &batch->records[i], &words);
+        m->bus->ops->tell(m->bus, topic, buf_bytes(&json));
+    }
+}
+
+static void on_transport(void *arg, bool up)
+{
+    struct master *m = arg;
+    if (m->exit_code < 0 && !m->stopping)
+        master_transport(m, up);
+}
+
 void master_bus_events(struct master *m, struct bus_events *events)
 {
-    *events = (struct bus_events){ .arg = m, .on_message = on_message, .on_link = on_link };
+    *events =
+        (struct bus_events){ .arg = m, .on_message = on_message, .on_link = on_link, .on_transport = on_transport, .on_request = on_request };
 }
 
 /* --- to workers: what one batch sends, grouped by session, in order within each --- */
@@ -156,6 +316,7 @@ struct outbound {
     struct outbound_item *items; size_t items_count, items_cap;
     struct outbound_session *sessions; /* in order of first use */
     size_t sessions_count, sessions_cap;
+    bool reading;              /* specs from the store, all in one go */
     uint32_t *table;           /* hash of the session -> index + 1 in sessions */
     size_t table_size;         /* a power of two */
 };
@@ -236,8 +397,8 @@ static void end(struct master *m, uint64_t session)
         return;
     struct bytes body = wire_end(m->wire);
     struct err err;
-    metric_add_label(M_BUS_MESSAGES, "out", 1);
-    metric_add_label(M_BUS_BYTES, "out", (double)body.size);
+    m->counts.messages_out++;
+    m->counts.bytes_out += body.size;
     if (bus_send(m->bus, session, body, &err) < 0) {
         /* Nothing depends on it: what is still true is said again. */
         metric_add_label(M_BUS_DROPPED, err.code == ERR_FULL ? "full" : "closed", 1);
@@ -252,6 +413,9 @@ static bool complete_start(struct master *m, struct message *msg)
     if (!spec_cache_find(m->specs, job, &msg->start.spec)) {
         autobuf struct buf spec = BUF_INIT;
         struct err err;
+        if (!m->out->reading)
+            m->store->ops->hold(m->store, true);
+        m->out->reading = true;
         if (m->store->ops->spec(m->store, job, &spec, &err) < 0) {
             log_error("no spec for job=%" PRIu64 ": %s", job.n, err.text);
             return false;
@@ -297,6 +461,9 @@ void outbound_flush(struct master *m)
     struct outbound *o = m->out;
     for (size_t i = 0; i < o->sessions_count; i++)
         send_to(m, &o->sessions[i]);
+    if (o->reading)
+        m->store->ops->hold(m->store, false);
+    o->reading = false;
     /* The spec of a single job is used once, unless it is tried again: make room for those that come. */
     for (size_t i = 0; i < o->items_count; i++) {
         const struct message *msg = &o->items[i].send->message;

@@ -2,13 +2,20 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/check.h"
 #include "base/mem.h"
 #include "base/parse.h"
 #include "master/master_int.h"
 #include "obs/metrics.h"
 
 #define HEARTBEAT_MS 15000
+/* A write for each stream and commit is most of what many streams cost: for more than a few, events of several commits go out
+ * together, each stream making that wait 1 ms longer. */
+#define TOGETHER_STREAMS 8u
+#define TOGETHER_MS 100
+#define TOGETHER_BYTES 65536u
 #define CATCH_UP_RECORDS 500u   /* read from the journal for one reader in one turn */
+#define CATCH_UP_READERS 4u     /* in one turn of the loop: it has other things to do */
 
 struct sse_client {
     struct list_node node;      /* in m->sse */
@@ -36,12 +43,49 @@ void events_init(struct master *m)
     m->heartbeat_at_ms = master_now_ms(m) + HEARTBEAT_MS;
 }
 
+static void note_numbers(void *arg, const struct record *r)
+{
+    struct master *m = arg;
+    if (r->kind != EV_SUBMITTED)
+        return;
+    m->numbered.first = r->submitted.first;
+    m->numbered.step = r->submitted.step;
+}
+
+static uint32_t index_of(void *arg, job_id job, uint32_t position)
+{
+    struct master *m = arg;
+    uint32_t index;
+    if (sched_view_index(m->sched, job, position, &index))
+        return index;
+    struct err err;
+    if (m->numbered.job != job.n) { /* Its first event is that it was submitted. */
+        m->numbered.job = job.n;
+        m->numbered.first = m->numbered.step = 0;
+        if (m->store->ops->job_events(m->store, job, 0, 1, note_numbers, m, &err) < 0)
+            m->numbered.job = 0;
+    }
+    return m->numbered.job && m->numbered.step ? m->numbered.first + position * m->numbered.step : TASK_SINGLE;
+}
+
+struct record_words master_words(struct master *m)
+{
+    return (struct record_words){ node_name_text, index_of, m };
+}
+
 static struct feed_event event_of(struct master *m, const struct record *r, struct buf *text)
 {
+    struct record_words words = master_words(m);
     buf_clear(text);
-    wire_record_json(text, r, node_name_text, m);
+    wire_record_json(text, r, &words);
     return (struct feed_event){ .seq = r->seq, .job = record_subject(r).job.n, .name = event_name(r->kind),
                                 .data = buf_bytes(text) };
+}
+
+static void flush_feed(struct master *m)
+{
+    feed_flush(&m->feed);
+    m->feed_due_ms = INT64_MAX;
 }
 
 void events_publish(struct master *m, const struct gate_batch *batch)
@@ -53,43 +97,71 @@ void events_publish(struct master *m, const struct gate_batch *batch)
         struct feed_event e = event_of(m, &batch->records[i], &text);
         feed_add(&m->feed, &e);
     }
-    feed_flush(&m->feed);
+    size_t streams = m->feed.readers_count;
+    if (streams <= TOGETHER_STREAMS || m->feed.batch.size > TOGETHER_BYTES)
+        flush_feed(m);
+    else if (m->feed_due_ms == INT64_MAX)
+        m->feed_due_ms = master_now_ms(m) + (streams < TOGETHER_MS ? (int64_t)streams : TOGETHER_MS);
 }
 
 /* --- readers that are behind --- */
 
-struct catch_up { struct sse_client *c; struct buf text; bool full; };
-
-static int catch_up_one(void *arg, const struct record *r, struct err *err)
+/* What is read is kept until reading is over: to tell the index of a task the store may have to be asked, and it must
+ * not be asked while it reads. */
+static int keep_record(void *arg, const struct record *r, struct err *err)
 {
-    struct catch_up *up = arg;
-    struct master *m = up->c->x->m;
+    (void)err;
+    record_encode(arg, r);
+    return 0;
+}
+
+/* False: the reader is full. */
+static bool catch_up_one(struct sse_client *c, const struct record *r, struct buf *text)
+{
+    struct master *m = c->x->m;
     struct feed_event e = { .seq = r->seq, .job = record_subject(r).job.n };
-    if (up->c->reader.job == 0 || up->c->reader.job == e.job)
-        e = event_of(m, r, &up->text);
-    if (feed_catch_up(&m->feed, &up->c->reader, &e))
-        return 0;
-    up->full = true;
-    return err_set(err, ERR_FULL, "the reader is full");
+    if (c->reader.job == 0 || c->reader.job == e.job)
+        e = event_of(m, r, text);
+    return feed_catch_up(&m->feed, &c->reader, &e);
+}
+
+static bool catch_up_all(struct sse_client *c, struct bytes records)
+{
+    const uint8_t *at = (const uint8_t *)records.data, *end = at + records.size;
+    autobuf struct buf text = BUF_INIT;
+    bool room = true;
+    while (room && at < end) {
+        struct record r;
+        struct err err;
+        int rc = record_decode(&at, end, &r, &err);
+        check(rc == 0); /* We encoded it. */
+        room = catch_up_one(c, &r, &text);
+    }
+    return room;
+}
+
+static bool may_catch_up(const struct sse_client *c)
+{
+    return c->reader.behind && !c->ended && http_unsent(c->x->r) < feed_bound(&c->x->m->feed) / 2;
 }
 
 /* True: there is more for it at once. */
 static bool catch_up(struct sse_client *c)
 {
     struct master *m = c->x->m;
-    struct catch_up up = { .c = c };
+    bool room = true;
     struct err err;
-    if (c->reader.next_seq <= m->committed_seq && http_unsent(c->x->r) < FEED_UNSENT_MAX / 2) {
-        int rc = m->store->ops->replay(m->store, c->reader.next_seq, CATCH_UP_RECORDS, catch_up_one, &up, &err);
-        buf_fini(&up.text);
-        if (rc < 0 && !up.full) {
+    if (c->reader.next_seq <= m->committed_seq) {
+        autobuf struct buf records = BUF_INIT;
+        if (m->store->ops->replay(m->store, c->reader.next_seq, CATCH_UP_RECORDS, keep_record, &records, &err) < 0) {
             c->ended = true;
             http_reply_end(c->x->r); /* it may connect again */
             return false;
         }
+        room = catch_up_all(c, buf_bytes(&records));
     }
     if (c->reader.next_seq <= m->committed_seq)
-        return !up.full;
+        return room;
     feed_caught_up(&c->reader, m->committed_seq + 1);
     return false;
 }
@@ -101,15 +173,68 @@ static void on_drained(void *arg, struct http_request *r)
     feed_drained(&c->x->m->feed, &c->reader);
 }
 
+/* Who has signed out, or was idle for too long, hears no more. */
+static void end_signed_out(struct master *m)
+{
+    list_each_safe(node, &m->sse) {
+        struct sse_client *c = list_entry(node, struct sse_client, node);
+        if (c->ended || !c->x->by_cookie || session_still(m, c->x->r))
+            continue;
+        c->ended = true;
+        http_reply_end(c->x->r);
+    }
+}
+
+/* Of a broker that went away, or a disk that filled up, there is no event: nothing of it is in the journal. */
+void sse_tell_health(struct master *m)
+{
+    struct bus_stats bus = { .up = true };
+    m->bus->ops->stats(m->bus, &bus);
+    const char *store = master_store_word(m);
+    bool first = !m->told.store;
+    if (!first && m->told.bus_up == bus.up && strcmp(m->told.store, store) == 0)
+        return;
+    m->told.bus_up = bus.up;
+    m->told.store = store;
+    if (first)
+        return;
+    struct buf data = BUF_INIT;
+    struct json_out j = json_out_to(&data);
+    json_open(&j, NULL, '{');
+    json_cstr(&j, "transport", bus.up ? "up" : "down");
+    json_cstr(&j, "store", store);
+    json_close(&j, '}');
+    feed_notice(&m->feed, "health", buf_bytes(&data));
+    buf_fini(&data);
+}
+
 bool sse_run(struct master *m)
 {
     bool more = false;
+    unsigned turn = 0;
+    struct list_node given;
+    list_init(&given);
     list_each_safe(node, &m->sse) {
         struct sse_client *c = list_entry(node, struct sse_client, node);
-        if (c->reader.behind && !c->ended)
-            more |= catch_up(c);
+        if (!may_catch_up(c))
+            continue;
+        if (turn++ == CATCH_UP_READERS) {
+            more = true;
+            break;
+        }
+        list_remove(&c->node); /* The next turn begins with others. */
+        list_append(&given, &c->node);
+        more |= catch_up(c);
     }
+    while (!list_empty(&given)) {
+        struct list_node *node = given.next;
+        list_remove(node);
+        list_append(&m->sse, node);
+    }
+    if (master_now_ms(m) >= m->feed_due_ms)
+        flush_feed(m);
     if (master_now_ms(m) >= m->heartbeat_at_ms) {
+        end_signed_out(m);
         feed_heartbeat(&m->feed);
         m->heartbeat_at_ms = master_now_ms(m) + HEARTBEAT_MS;
     }
@@ -168,108 +293,5 @@ void api_events(struct exchange *x)
     list_append(&m->sse, &c->node);
     http_reply_start(x->r, 200, "text/event-stream");
     http_write(x->r, bytes_str("retry: 1000\n\n"));
-    http_on_drained(x->r, FEED_UNSENT_MAX / 4, on_drained, c);
-}
-
-/* --- metrics --- */
-
-static void count_record(const struct record *r)
-{
-    switch (r->kind) {
-    case EV_SUBMITTED:
-        metric_add(M_JOBS_SUBMITTED, r->submitted.tasks ? r->submitted.tasks : 1);
-        break;
-    case EV_ASSIGNED:
-        metric_add(M_SCHEDULER_PLACEMENTS, 1);
-        break;
-    case EV_STARTED:
-        metric_add(M_ATTEMPTS_STARTED, 1);
-        break;
-    case EV_ENDED:
-        metric_observe(M_RUN_SECONDS, (double)r->ended.run_ms / 1000);
-        if (r->ended.final && r->ended.final < JOB_STATES)
-            metric_add_label(M_JOBS_FINISHED, job_state_name((enum job_state)r->ended.final), 1);
-        else if (r->ended.reason < REASONS)
-            metric_add_label(M_ATTEMPTS_RETRIED, reason_name((enum reason)r->ended.reason), 1);
-        if (r->ended.final == JOB_FAILED && r->ended.reason < REASONS)
-            metric_add_label(M_JOBS_FAILED, reason_name((enum reason)r->ended.reason), 1);
-        break;
-    case EV_CANCEL:
-        if (r->cancel.final && r->cancel.task != TASK_ALL)
-            metric_add_label(M_JOBS_FINISHED, "cancelled", 1);
-        break;
-    case EV_EXPIRED:
-        metric_add_label(M_JOBS_FINISHED, "expired", 1);
-        break;
-    case EV_DEPENDENCY_FAILED:
-        metric_add_label(M_JOBS_FINISHED, "failed", 1);
-        metric_add_label(M_JOBS_FAILED, "dependency", 1);
-        break;
-    case EV_NODE_STATE:
-        if (r->node_state.state == NODE_DOWN)
-            metric_add(M_NODE_LOST, 1);
-        break;
-    default:
-        break;
-    }
-}
-
-void events_count(struct master *m, const struct gate_batch *batch)
-{
-    (void)m;
-    metric_add(M_STORE_COMMITS, 1);
-    metric_add(M_STORE_RECORDS, (double)batch->records_count);
-    for (size_t i = 0; i < batch->records_count; i++)
-        count_record(&batch->records[i]);
-}
-
-static void nodes_refresh(struct master *m)
-{
-    double used_milli = 0, used_bytes = 0;
-    size_t count = sched_view_nodes(m->sched);
-    for (uint32_t id = 1; id <= count; id++) {
-        struct node_view v;
-        if (!sched_view_node(m->sched, (node_id){ id }, &v) || v.session == 0)
-            continue;
-        used_milli += (double)v.cpu_used_milli;
-        used_bytes += (double)v.mem_used_bytes;
-    }
-    metric_set(M_CPU_USED_CORES, used_milli / 1000);
-    metric_set(M_MEMORY_USED_BYTES, used_bytes);
-}
-
-void metrics_refresh(struct master *m)
-{
-    struct sched_stats s;
-    sched_view_stats(m->sched, &s);
-    for (int state = JOB_NONE + 1; state < JOB_STATES; state++)
-        if (!job_state_terminal((enum job_state)state))
-            metric_set_label(M_JOBS, job_state_name((enum job_state)state), (double)s.tasks[state]);
-    metric_set(M_UNCERTAIN_ATTEMPTS, (double)s.tasks[JOB_UNCERTAIN]);
-    for (int state = NODE_NONE + 1; state < NODE_STATES; state++)
-        metric_set_label(M_NODES, node_state_name((enum node_state)state), (double)s.nodes[state]);
-    metric_set(M_SCHEDULER_SHAPES, (double)s.shapes);
-    metric_set(M_CPU_CAPACITY_CORES, (double)s.capacity.v[RES_CPU] / 1000);
-    metric_set(M_CPU_ALLOCATED_CORES, (double)s.allocated.v[RES_CPU] / 1000);
-    metric_set(M_MEMORY_CAPACITY_BYTES, (double)s.capacity.v[RES_MEM]);
-    metric_set(M_MEMORY_ALLOCATED_BYTES, (double)s.allocated.v[RES_MEM]);
-    metric_set(M_GPU_CAPACITY, (double)s.capacity.v[RES_GPU] / 1000);
-    metric_set(M_GPU_ALLOCATED, (double)s.allocated.v[RES_GPU] / 1000);
-    nodes_refresh(m);
-
-    struct store_stats store = { 0 };
-    m->store->ops->stats(m->store, &store);
-    metric_set(M_STORE_BYTES, (double)store.bytes);
-    metric_set(M_STORE_WAL_BYTES, (double)store.wal_bytes);
-    struct bus_stats bus = { 0 };
-    m->bus->ops->stats(m->bus, &bus);
-    metric_set(M_BUS_UP, bus.up ? 1 : 0);
-    struct http_server_stats http;
-    http_server_stats(m->http, &http);
-    metric_add(M_HTTP_REFUSED, (double)(http.refused - m->http_refused_seen));
-    m->http_refused_seen = http.refused;
-    metric_set(M_HTTP_CONNECTIONS, (double)http.connections);
-    metric_set(M_SSE_CLIENTS, (double)m->feed.readers_count);
-    metric_add(M_SSE_GAPS, (double)(m->feed.gaps - m->feed_gaps_seen));
-    m->feed_gaps_seen = m->feed.gaps;
+    http_on_drained(x->r, FEED_UNSENT_LOW, on_drained, c);
 }

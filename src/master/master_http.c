@@ -23,6 +23,7 @@ static struct exchange *exchange_new(struct master *m, struct http_request *r)
     x->r = r;
     x->begun_ns = clock_now_ns();
     list_init(&x->delayed);
+    list_init(&x->waiting);
     http_set_context(r, x);
     return x;
 }
@@ -31,6 +32,7 @@ static void exchange_free_unused(struct exchange *x)
 {
     if (x->r || x->holds)
         return;
+    list_remove(&x->waiting);
     free(x->arg);
     buf_fini(&x->body);
     buf_fini(&x->answer);
@@ -73,9 +75,8 @@ void problem_json(struct buf *out, const struct err *err, struct bytes members)
 
 static void count_answer(const struct exchange *x, int status)
 {
-    static const char *const classes[] = { "1xx", "2xx", "3xx", "4xx", "5xx" };
     if (status >= 100 && status < 600)
-        metric_add_label(M_HTTP_REQUESTS, classes[status / 100 - 1], 1);
+        x->m->counts.http_classes[status / 100 - 1]++;
     metric_observe(M_HTTP_REQUEST_SECONDS, (double)(clock_now_ns() - x->begun_ns) / 1e9);
 }
 
@@ -106,6 +107,7 @@ static void send_error(struct http_request *r, const struct err *err)
 
 void exchange_send(struct exchange *x)
 {
+    list_remove(&x->waiting);
     if (x->r && !x->answered) {
         x->answered = true;
         count_answer(x, x->status < 0 ? err_http_status(x->err.code) : x->status);
@@ -121,6 +123,24 @@ void exchange_send(struct exchange *x)
     exchange_drop(x);
 }
 
+void exchanges_tell_unknown(struct master *m)
+{
+    struct err err;
+    err_field(&err, ERR_TIMEOUT, NULL, "free space on the disk of the state directory; to hear of it, send the same "
+                                       "again with the same Idempotency-Key",
+              "the disk is full: this is decided but not recorded; it takes effect when there is room, and is lost if the "
+              "master ends before");
+    list_each_safe(node, &m->waiting) {
+        struct exchange *x = list_entry(node, struct exchange, waiting);
+        list_remove(&x->waiting);
+        if (!x->r || x->answered)
+            continue;
+        x->answered = true;
+        count_answer(x, err_http_status(err.code));
+        send_error(x->r, &err);
+    }
+}
+
 /* Nothing is known to be true while records do not fit on the disk: readers are told so, and do not wait for it. */
 static bool cannot_tell(struct exchange *x)
 {
@@ -129,8 +149,9 @@ static bool cannot_tell(struct exchange *x)
 
 static void decide(struct exchange *x)
 {
+    bool refused_for_room = x->status < 0 && x->err.code == ERR_NO_SPACE; /* waits for no record: there may never be room */
     exchange_hold(x);
-    if (master_quiet(x->m)) {
+    if (master_quiet(x->m) || refused_for_room) {
         exchange_send(x);
     } else if (cannot_tell(x)) {
         err_field(&x->err, ERR_NO_SPACE, NULL, "free space on the disk of the state directory",
@@ -139,6 +160,7 @@ static void decide(struct exchange *x)
         exchange_send(x);
     } else {
         gate_add_reply(x->m->gate, x, 0);
+        list_append(&x->m->waiting, &x->waiting);
     }
 }
 
@@ -194,21 +216,25 @@ int exchange_query_u64(struct exchange *x, const char *name, uint64_t min, uint6
 
 /* --- the choke point: nothing of a request counts before it has passed here --- */
 
-/* Holds back the answer to a wrong token: whoever guesses waits. */
-static void delay(struct exchange *x, int64_t delay_ms, const struct err *err)
+/* Holds back the answer to a wrong token: whoever guesses waits. True: it was held back. */
+static bool delay(struct exchange *x, int64_t delay_ms, const struct err *err)
 {
     struct master *m = x->m;
     metric_add(M_AUTH_FAILURES, 1);
     if (delay_ms == 0 || m->delayed_count >= DELAYED_MAX) {
         exchange_error_now(x, err);
-        return;
+        return false;
     }
     x->err = *err;
     x->delayed_until_ms = master_now_ms(m) + delay_ms;
     list_append(&m->delayed, &x->delayed);
     m->delayed_count++;
-    http_body_limit(x->r, UINT64_MAX); /* not read, and not judged before the token */
-    http_pause(x->r, true);
+    return true;
+}
+
+void exchange_refuse(struct exchange *x, const struct err *err)
+{
+    delay(x, auth_failed(x->m->auth, http_source(x->r), master_now_ms(x->m)), err);
 }
 
 static void undelay(struct exchange *x)
@@ -231,15 +257,40 @@ void master_delayed_run(struct master *m)
     }
 }
 
+/* Who it is: by the header, or else by a browser's cookie. */
+static int identify(struct exchange *x, const char *authorization, struct err *err)
+{
+    if (!authorization && (x->who = session_who(x->m, x->r))) {
+        x->by_cookie = true;
+        return 0;
+    }
+    return auth_check(x->m->auth, authorization, &x->who, err);
+}
+
+/* What a browser sends for some other site must change nothing; a bearer token no other site can make it send. */
+static bool own_page(struct exchange *x, const char *authorization)
+{
+    struct err err;
+    if (strcmp(http_method(x->r), "GET") == 0 || (authorization && !x->by_cookie))
+        return true;
+    if (session_own_page(x->r, &err) == 0)
+        return true;
+    exchange_error_now(x, &err);
+    return false;
+}
+
 /* True: may go on. Else it was answered, or will be. */
 static bool authorise(struct exchange *x, enum api_role need)
 {
     struct err err;
-    if (need == API_ROLE_OPEN)
-        return true;
     const char *authorization = http_header(x->r, "Authorization");
-    if (auth_check(x->m->auth, authorization, &x->who, &err) < 0) {
-        delay(x, authorization ? auth_failed(x->m->auth, http_source(x->r), master_now_ms(x->m)) : 0, &err);
+    if (need == API_ROLE_OPEN)
+        return own_page(x, NULL);
+    if (identify(x, authorization, &err) < 0) {
+        if (delay(x, authorization ? auth_failed(x->m->auth, http_source(x->r), master_now_ms(x->m)) : 0, &err)) {
+            http_body_limit(x->r, UINT64_MAX); /* not read, and not judged before the token */
+            http_pause(x->r, true);
+        }
         return false;
     }
     if (x->who->role < need) {
@@ -248,7 +299,7 @@ static bool authorise(struct exchange *x, enum api_role need)
         exchange_error_now(x, &err);
         return false;
     }
-    return true;
+    return own_page(x, authorization);
 }
 
 struct unknown_query { const struct route *route; struct err *err; };
@@ -290,6 +341,9 @@ static int check_body(struct exchange *x, struct err *err)
         http_body_limit(x->r, 0);
         return 0;
     }
+    if (x->by_cookie && !is_type(type, "application/json"))
+        return err_field(err, ERR_DENIED, "content-type", "send application/json",
+                         "a browser may send nothing but application/json here");
     if (has_body(x->r) && !is_type(type, "application/json") && !(stream && x->route->body == API_BODY_JOBS))
         return err_field(err, ERR_INVALID, "content-type",
                          x->route->body == API_BODY_JOBS ? "send application/json or application/x-ndjson"
@@ -310,12 +364,10 @@ static int check_state(struct exchange *x, struct err *err)
         return err_field(err, ERR_UNAVAILABLE, NULL, "try again in a moment", "this master is starting");
     if (x->route->handler != API_jobs_submit)
         return 0;
-    if (m->store_low) {
-        metric_add_label(M_JOBS_REJECTED, "no_space", 1);
-        return err_field(err, ERR_NO_SPACE, NULL, "free space on the disk of the state directory",
-                         "the disk of the store is nearly full: nothing new is accepted");
-    }
-    if (master_crowded(m)) {
+    /* Without a key it can only be new. With one it may be a repeat of what was accepted. */
+    if (m->store_low && !http_header(x->r, "Idempotency-Key"))
+        return submit_no_space(err);
+    if (master_full(m)) {
         metric_add_label(M_JOBS_REJECTED, "busy", 1);
         return err_field(err, ERR_UNAVAILABLE, NULL, "try again in a second", "too much is waiting to be written");
     }

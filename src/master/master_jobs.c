@@ -13,7 +13,6 @@
 #define LIST_LIMIT_MAX 1000u
 #define LIST_EXAMINED_MAX 50000u   /* jobs looked at for one page */
 #define LIST_TURN_NS 8000000       /* time spent on one page: label filters read the specs */
-#define USAGE_ATTEMPTS_MAX 5000u
 #define OLD_EXAMINED_MAX 1000u     /* tasks of a forgotten array looked up in the store for one page */
 
 /* --- parts --- */
@@ -37,7 +36,7 @@ static void json_bytes(struct json_out *j, const char *key, struct bytes text)
         json_null(j, key);
 }
 
-static void json_seconds(struct json_out *j, const char *key, int64_t ms)
+void json_seconds(struct json_out *j, const char *key, int64_t ms)
 {
     if (ms)
         json_num(j, key, (double)ms / 1000, 3);
@@ -82,34 +81,13 @@ void counts_json(struct json_out *j, const char *key, const uint32_t counts[JOB_
     json_close(j, '}');
 }
 
-static bool waits_whole(const struct job_view *v)
+void job_json(struct master *m, struct json_out *j, const struct job_view *v)
 {
-    return v->array && (v->state == JOB_HELD || v->state == JOB_BLOCKED);
-}
-
-/* The tasks of an array that is held or blocked as a whole wait as the array does. */
-void settle_counts(struct job_view *v)
-{
-    if (!waits_whole(v))
-        return;
-    v->counts[v->state] += v->counts[JOB_QUEUED];
-    v->counts[JOB_QUEUED] = 0;
-}
-
-static enum job_state settle_state(const struct job_view *v, enum job_state state)
-{
-    return waits_whole(v) && state == JOB_QUEUED ? v->state : state;
-}
-
-void job_json(struct master *m, struct json_out *j, const struct job_view *view)
-{
-    struct job_view settled = *view;
-    const struct job_view *v = &settled;
-    settle_counts(&settled);
     json_u64(j, "id", v->id.n);
     json_bytes(j, "name", v->name);
     json_str(j, "user", v->user);
     json_str(j, "queue", v->queue);
+    json_str(j, "account", v->account);
     json_cstr(j, "state", job_state_name(v->state));
     json_i64(j, "priority", v->priority);
     resources_json(m, j, &v->need);
@@ -180,7 +158,7 @@ static int find_spec(struct master *m, job_id job, struct buf *stored, struct by
     return rc;
 }
 
-static int read_spec(struct master *m, job_id job, struct job_spec *spec, struct err *err)
+int master_spec(struct master *m, job_id job, struct job_spec *spec, struct err *err)
 {
     autobuf struct buf stored = BUF_INIT;
     struct bytes encoded;
@@ -256,6 +234,13 @@ static void old_task(void *arg, const struct store_attempt *a)
     t->state = a->final && a->final < JOB_STATES ? (enum job_state)a->final : JOB_CANCELLED;
 }
 
+static void place_of_attempt(void *arg, const struct store_attempt *a)
+{
+    struct task_view *t = arg;
+    t->node = a->node;
+    t->start_wall_ms = a->started_wall_ms;
+}
+
 static bool find_task(struct master *m, const struct job_view *v, uint32_t task, struct task_view *t)
 {
     struct err err;
@@ -294,7 +279,7 @@ static void show_job(struct exchange *x, const struct job_view *v)
         json_null(&j, "retry_of");
     struct job_spec spec;
     struct err err;
-    if (read_spec(m, v->id, &spec, &err) == 0)
+    if (master_spec(m, v->id, &spec, &err) == 0)
         spec_members(&j, &spec);
     if (!v->array && v->state == JOB_FAILED && v->attempts)
         tails_json(m, &j, (struct attempt_ref){ v->id, TASK_SINGLE, v->attempts });
@@ -313,7 +298,7 @@ static void task_json(struct master *m, struct json_out *j, const struct job_vie
     json_bytes(j, "name", v->name);
     json_str(j, "user", v->user);
     json_str(j, "queue", v->queue);
-    json_cstr(j, "state", job_state_name(settle_state(v, t->state)));
+    json_cstr(j, "state", job_state_name(t->state));
     json_u64(j, "attempts", t->attempt);
     json_cstr(j, "node", node_name_text(m, t->node.n));
     json_time(j, "started_at", t->start_wall_ms);
@@ -338,6 +323,12 @@ void api_job_show(struct exchange *x)
     }
     if (!find_task(x->m, &v, task, &t)) {
         err_field(&err, ERR_NOT_FOUND, "id", NULL, "there is no task %s", x->arg);
+        exchange_error(x, &err);
+        return;
+    }
+    /* Of a task that has ended the brain keeps only how: where it ran is in the store. */
+    if (job_state_terminal(t.state) && t.attempt && !t.node.n &&
+        x->m->store->ops->attempts(x->m->store, (struct attempt_ref){ v.id, task, t.attempt }, 1, place_of_attempt, &t, &err) < 0) {
         exchange_error(x, &err);
         return;
     }
@@ -430,9 +421,6 @@ void api_job_tasks(struct exchange *x)
         exchange_error(x, &err);
         return;
     }
-    if (waits_whole(&v) && state != JOB_STATES)
-        state = state == v.state ? JOB_QUEUED : state == JOB_QUEUED ? JOB_NONE : state;
-    settle_counts(&v);
     uint32_t *positions = arena_alloc(&x->m->turn, (LIST_LIMIT_MAX + 1) * sizeof *positions);
     size_t count = v.array && from < v.tasks
                        ? sched_view_tasks(x->m->sched, job, state, (uint32_t)from, positions, limit + 1) : 0;
@@ -564,7 +552,21 @@ void api_job_attempts(struct exchange *x)
     exchange_json(x, 200);
 }
 
-struct event_page { struct exchange *x; struct json_out j; uint64_t limit, count, next; };
+struct event_page { struct exchange *x; struct json_out j; struct job_view v; uint64_t limit, count, next; };
+
+/* All events of the page are of the job that was asked for. */
+static uint32_t page_index(void *arg, job_id job, uint32_t position)
+{
+    const struct event_page *p = arg;
+    (void)job;
+    return index_of(&p->v, position);
+}
+
+static const char *page_node(void *arg, uint32_t node)
+{
+    const struct event_page *p = arg;
+    return node_name_text(p->x->m, node);
+}
 
 static void event_json(void *arg, const struct record *r)
 {
@@ -574,7 +576,8 @@ static void event_json(void *arg, const struct record *r)
         return;
     }
     autobuf struct buf one = BUF_INIT;
-    wire_record_json(&one, r, node_name_text, p->x->m);
+    struct record_words words = { page_node, page_index, p };
+    wire_record_json(&one, r, &words);
     json_raw(&p->j, NULL, buf_bytes(&one));
 }
 
@@ -584,9 +587,8 @@ void api_job_events(struct exchange *x)
     job_id job;
     uint32_t task;
     uint64_t from;
-    struct job_view v;
     struct err err;
-    if (job_ref_parse(x, &job, &task, &v, &err) < 0 || limit_of(x, &p.limit, &err) < 0 ||
+    if (job_ref_parse(x, &job, &task, &p.v, &err) < 0 || limit_of(x, &p.limit, &err) < 0 ||
         exchange_query_u64(x, "cursor", 0, UINT64_MAX, 0, &from, &err) < 0) {
         exchange_error(x, &err);
         return;
@@ -605,7 +607,7 @@ void api_job_events(struct exchange *x)
     exchange_json(x, 200);
 }
 
-/* --- why, usage --- */
+/* --- why --- */
 
 static void why_dims_json(struct json_out *j, const struct why_report *r)
 {
@@ -617,6 +619,31 @@ static void why_dims_json(struct json_out *j, const struct why_report *r)
         json_u64(j, "free_most", r->dims[i].free_most);
         json_u64(j, "capacity_most", r->dims[i].capacity_most);
         json_u64(j, "nodes_refused", r->dims[i].nodes_refused);
+        json_close(j, '}');
+    }
+    json_close(j, ']');
+}
+
+static void why_limits_json(struct json_out *j, const struct why_report *r)
+{
+    static const char *const kinds[] = {
+        [PARTY_QUEUE] = "queue", [PARTY_USER] = "user", [PARTY_ACCOUNT] = "account", [PARTY_TOKEN] = "token"
+    };
+    json_open(j, "limits", '[');
+    for (size_t i = 0; i < r->limits_count; i++) {
+        const struct why_limit *l = &r->limits[i];
+        json_open(j, NULL, '{');
+        json_cstr(j, "reason", why_name(l->why));
+        json_cstr(j, "kind", kinds[l->kind]);
+        json_str(j, "name", l->name);
+        json_cstr(j, "limit", *l->limit ? l->limit : NULL);
+        json_u64(j, "used", l->used);
+        json_u64(j, "asked", l->asked);
+        json_u64(j, "most", l->most);
+        if (l->reason.size)
+            json_str(j, "text", l->reason);
+        else
+            json_null(j, "text");
         json_close(j, '}');
     }
     json_close(j, ']');
@@ -654,6 +681,7 @@ void api_job_why(struct exchange *x)
     json_close(&j, ']');
     json_u64(&j, "nodes_ready", r.nodes_ready);
     json_u64(&j, "nodes_total", r.nodes_total);
+    why_limits_json(&j, &r);
     why_dims_json(&j, &r);
     if (r.blocked_by.n)
         json_u64(&j, "blocked_by", r.blocked_by.n);
@@ -661,52 +689,14 @@ void api_job_why(struct exchange *x)
         json_null(&j, "blocked_by");
     json_u64(&j, "jobs_before", r.jobs_before);
     json_seconds(&j, "due_in_s", r.due_in_ms);
-    json_close(&j, '}');
-    exchange_json(x, 200);
-}
-
-struct usage { uint64_t attempts, cpu_ms, rss_max_bytes, stdout_bytes, stderr_bytes; int64_t run_ms; uint32_t task; };
-
-static void add_usage(void *arg, const struct store_attempt *a)
-{
-    struct usage *u = arg;
-    if (u->task != TASK_ALL && a->ref.task != u->task)
-        return;
-    u->attempts++;
-    u->cpu_ms += a->cpu_ms;
-    u->run_ms += a->run_ms;
-    u->stdout_bytes += a->stdout_bytes;
-    u->stderr_bytes += a->stderr_bytes;
-    if (a->rss_max_bytes > u->rss_max_bytes)
-        u->rss_max_bytes = a->rss_max_bytes;
-}
-
-void api_job_usage(struct exchange *x)
-{
-    job_id job;
-    struct usage u = { 0 };
-    struct job_view v;
-    struct err err;
-    if (job_ref_parse(x, &job, &u.task, &v, &err) < 0 ||
-        x->m->store->ops->attempts(x->m->store, (struct attempt_ref){ job, u.task, 1 }, USAGE_ATTEMPTS_MAX, add_usage,
-                                   &u, &err) < 0) {
-        exchange_error(x, &err);
-        return;
+    struct node_view node;
+    if (sched_view_node(x->m->sched, r.room_node, &node)) {
+        json_str(&j, "room_node", node.name);
+        json_num(&j, "room_in_s", (double)r.room_in_ms / 1000, 3);
+    } else {
+        json_null(&j, "room_node");
+        json_null(&j, "room_in_s");
     }
-    struct json_out j = json_out_to(&x->answer);
-    json_open(&j, NULL, '{');
-    json_u64(&j, "id", job.n);
-    json_open(&j, "requested", '{');
-    resources_json(x->m, &j, &v.need);
-    json_seconds(&j, "time_limit_s", v.time_limit_ms);
-    json_close(&j, '}');
-    json_u64(&j, "attempts", u.attempts);
-    json_num(&j, "run_s", (double)u.run_ms / 1000, 3);
-    json_num(&j, "cpu_s", (double)u.cpu_ms / 1000, 3);
-    json_u64(&j, "rss_max_bytes", u.rss_max_bytes);
-    json_u64(&j, "stdout_bytes", u.stdout_bytes);
-    json_u64(&j, "stderr_bytes", u.stderr_bytes);
-    json_bool(&j, "cut", u.attempts >= USAGE_ATTEMPTS_MAX);
     json_close(&j, '}');
     exchange_json(x, 200);
 }
@@ -765,7 +755,7 @@ static bool has_label(struct master *m, const struct job_filter *f, job_id job)
 {
     struct job_spec spec;
     struct err err;
-    if (read_spec(m, job, &spec, &err) < 0)
+    if (master_spec(m, job, &spec, &err) < 0)
         return false;
     for (size_t i = 0; i < spec.labels_count; i++)
         if (bytes_equal(spec.labels[i].name, f->label_name))

@@ -6,6 +6,51 @@
 #include "master/master_int.h"
 #include "obs/metrics.h"
 
+static void orphans_json(struct master *m, struct json_out *j, const struct node_view *v)
+{
+    static const char *const phases[] = { "unknown", "accepted", "running", "ended" };
+    json_open(j, "orphans", '[');
+    for (size_t i = 0; i < v->orphans; i++) {
+        struct attempt_ref ref;
+        enum attempt_phase phase;
+        sched_view_orphan(m->sched, v->id, i, &ref, &phase);
+        json_open(j, NULL, '{');
+        json_u64(j, "job", ref.job.n);
+        if (ref.task == TASK_SINGLE)
+            json_null(j, "task");
+        else
+            json_u64(j, "task", ref.task);
+        json_u64(j, "attempt", ref.attempt);
+        json_cstr(j, "phase", phases[phase <= PHASE_ENDED ? phase : PHASE_NONE]);
+        json_close(j, '}');
+    }
+    json_close(j, ']');
+}
+
+/* What its worker told of the machine. */
+static void report_json(struct master *m, struct json_out *j, node_id id)
+{
+    static const char *const kinds[] = { [PRESSURE_CPU] = "cpu", [PRESSURE_MEMORY] = "memory", [PRESSURE_IO] = "io" };
+    const struct node_report *r = node_reports_of(m->reports, id);
+    if (!r) {
+        json_null(j, "machine");
+        return;
+    }
+    json_open(j, "machine", '{');
+    json_cstr(j, "enforces", r->enforces);
+    json_u64(j, "disk_bytes", r->disk_bytes);
+    json_u64(j, "disk_free_bytes", r->disk_free_bytes);
+    if (r->has_pressure) {
+        json_open(j, "pressure_percent", '{');
+        for (int i = 0; i < PRESSURES; i++)
+            json_num(j, kinds[i], (double)r->pressure[i] / 100, 2);
+        json_close(j, '}');
+    } else {
+        json_null(j, "pressure_percent");
+    }
+    json_close(j, '}');
+}
+
 static void node_json(struct master *m, struct json_out *j, const struct node_view *v)
 {
     json_open(j, NULL, '{');
@@ -23,11 +68,15 @@ static void node_json(struct master *m, struct json_out *j, const struct node_vi
     json_open(j, "allocated", '{');
     resources_json(m, j, &v->allocated);
     json_close(j, '}');
-    json_open(j, "used", '{');
-    json_num(j, "cpus", (double)v->cpu_used_milli / 1000, 3);
-    json_u64(j, "mem_bytes", v->mem_used_bytes);
-    json_num(j, "load", (double)v->load_milli / 1000, 2);
-    json_close(j, '}');
+    if (v->session && v->state != NODE_DOWN && v->state != NODE_REMOVED) {
+        json_open(j, "used", '{');
+        json_num(j, "cpus", (double)v->cpu_used_milli / 1000, 3);
+        json_u64(j, "mem_bytes", v->mem_used_bytes);
+        json_num(j, "load", (double)v->load_milli / 1000, 2);
+        json_close(j, '}');
+    } else {
+        json_null(j, "used"); /* What it told last is not how it is. */
+    }
     json_u64(j, "running", v->running);
     json_u64(j, "waiting", v->waiting);
     if (v->heard_ago_ms < 0)
@@ -35,6 +84,8 @@ static void node_json(struct master *m, struct json_out *j, const struct node_vi
     else
         json_num(j, "heard_ago_s", (double)v->heard_ago_ms / 1000, 3);
     json_bool(j, "connected", v->session != 0);
+    report_json(m, j, v->id);
+    orphans_json(m, j, v);
     json_close(j, '}');
 }
 
@@ -239,17 +290,21 @@ void api_healthz(struct exchange *x)
     exchange_reply_now(x, 200, "application/json");
 }
 
+const char *master_store_word(const struct master *m)
+{
+    return m->batch_full ? "full" : m->store_low ? "low" : m->ready ? "ok" : "starting";
+}
+
 void api_readyz(struct exchange *x)
 {
     struct master *m = x->m;
-    const char *store = m->batch_full ? "full" : m->store_low ? "low" : m->ready ? "ok" : "starting";
     struct bus_stats bus = { .up = true };
     m->bus->ops->stats(m->bus, &bus);
     bool ready = m->ready && !m->store_low && !m->batch_full && !m->stopping;
     struct json_out j = json_out_to(&x->answer);
     json_open(&j, NULL, '{');
     json_bool(&j, "ready", ready);
-    json_cstr(&j, "store", store);
+    json_cstr(&j, "store", master_store_word(m));
     json_cstr(&j, "transport", bus.up ? "up" : "down");
     json_bool(&j, "stopping", m->stopping);
     json_close(&j, '}');
@@ -269,17 +324,4 @@ void api_debug_state(struct exchange *x)
                spec_cache_bytes(m->specs), m->scans_count, m->logs_count, m->feed.readers_count, m->delayed_count);
     sched_view_dump(m->sched, &x->answer);
     exchange_reply_now(x, 200, "text/plain; charset=utf-8");
-}
-
-void api_index(struct exchange *x)
-{
-    buf_str(&x->answer,
-            "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<title>Rota</title>\n"
-            "<h1>Rota " ROTA_VERSION "</h1>\n"
-            "<p>This is the master of a Rota cluster, a job scheduler.</p>\n"
-            "<p>The API begins at <code>/v1/</code> and takes the header <code>Authorization: Bearer TOKEN</code>;\n"
-            "the first token is in the file <code>token</code> of the master's state directory.</p>\n"
-            "<pre>curl -H \"Authorization: Bearer $(cat STATE/token)\" http://HOST:PORT/v1/jobs\nrota ls</pre>\n"
-            "<p>Health: <a href=\"/healthz\">/healthz</a>, <a href=\"/readyz\">/readyz</a>.</p>\n</html>\n");
-    exchange_reply_now(x, 200, "text/html; charset=utf-8");
 }

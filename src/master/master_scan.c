@@ -305,10 +305,8 @@ static bool wait_count(struct scan *sc, const struct job_view *v, uint32_t task,
     bool ended = job_state_terminal(v->state);
     if (only_if_ended && !ended)
         return false;
-    struct job_view settled = *v;
-    settle_counts(&settled);
     for (int state = 0; state < JOB_STATES; state++)
-        sc->counts[state] += settled.counts[state];
+        sc->counts[state] += v->counts[state];
     if (ended)
         note_exit(sc, exit_code_of(v->state, v->reason, v->exit_code, v->signal));
     return ended;
@@ -397,10 +395,8 @@ static void queue_found(struct scan *sc, const struct job_view *v)
         snprintf(q->name, sizeof q->name, "%.*s", (int)v->queue.size, v->queue.data);
     }
     q->jobs[v->state]++;
-    struct job_view settled = *v;
-    settle_counts(&settled);
     for (int state = 0; state < JOB_STATES; state++)
-        q->tasks[state] += settled.counts[state];
+        q->tasks[state] += v->counts[state];
 }
 
 static void sums_json(struct json_out *j, const char *key, const uint64_t *counts)
@@ -410,6 +406,21 @@ static void sums_json(struct json_out *j, const char *key, const uint64_t *count
         if (counts[state])
             json_u64(j, job_state_name((enum job_state)state), counts[state]);
     json_close(j, '}');
+}
+
+static void queue_settings_json(struct master *m, struct json_out *j, struct bytes name)
+{
+    json_open(j, "settings", '{');
+    party_settings_json(m, j, PARTY_QUEUE, name);
+    json_close(j, '}');
+}
+
+static bool queue_listed(const struct scan *sc, struct bytes name)
+{
+    for (size_t i = 0; i < sc->queues_count; i++)
+        if (bytes_equal(bytes_str(sc->queues[i].name), name))
+            return true;
+    return false;
 }
 
 static void queues_end(struct scan *sc)
@@ -422,6 +433,20 @@ static void queues_end(struct scan *sc)
         json_cstr(&j, "name", sc->queues[i].name);
         sums_json(&j, "jobs", sc->queues[i].jobs);
         sums_json(&j, "tasks", sc->queues[i].tasks);
+        queue_settings_json(sc->x->m, &j, bytes_str(sc->queues[i].name));
+        json_close(&j, '}');
+    }
+    for (size_t q = 0; q < sched_view_parties(sc->x->m->sched, PARTY_QUEUE) && q < QUEUES_MAX; q++) { /* Set, without jobs. */
+        struct party_view v;
+        sched_view_party(sc->x->m->sched, PARTY_QUEUE, (uint32_t)q, &v);
+        if (!v.set || queue_listed(sc, v.name))
+            continue;
+        static const uint64_t none[JOB_STATES];
+        json_open(&j, NULL, '{');
+        json_str(&j, "name", v.name);
+        sums_json(&j, "jobs", none);
+        sums_json(&j, "tasks", none);
+        queue_settings_json(sc->x->m, &j, v.name);
         json_close(&j, '}');
     }
     json_close(&j, ']');

@@ -1,6 +1,6 @@
 #include <inttypes.h>
-#include <openssl/sha.h>
 #include <stdio.h>
+#include <xxhash.h>
 
 #include "base/mem.h"
 #include "base/parse.h"
@@ -18,8 +18,17 @@
 struct submission {
     struct master *m;
     const struct auth_identity *who;
-    struct bytes key;      /* from the header; size 0: none */
-    uint64_t number;       /* of the line or element, from 1; 0: the only job of the request */
+    struct bytes key; /* from the header; size 0: none */
+    uint64_t number;  /* of the line or element, from 1; 0: the only job of the request */
+    bool unused;      /* no other request with lines or elements has used the key: none of ours is known */
+};
+
+/* A job as it came and as it is kept. */
+struct prepared {
+    const struct job_spec *spec;
+    struct bytes encoded;
+    struct bytes own_key;  /* the job's own; size 0: none */
+    const uint8_t *digest; /* KEY_DIGEST_BYTES */
 };
 
 /* --- one job --- */
@@ -32,24 +41,39 @@ static int check_key(struct bytes key, struct err *err)
     return 0;
 }
 
-/* The key under which this job is known: the request's, made different for each of its jobs, or the job's own. */
-static int find_key(const struct submission *s, struct job_spec *spec, struct buf *key, struct err *err)
+/* What the keys of all jobs of one request begin with. */
+static void key_base(struct bytes key, struct buf *base)
 {
-    if (s->key.size && spec->key.size && !bytes_equal(s->key, spec->key))
+    buf_add(base, key.data, key.size);
+    buf_char(base, KEY_LINE_SEPARATOR);
+}
+
+/* The key under which this job is known: its own, or the request's, made different for each of its jobs. The command
+ * line gives every request a key; of a list or stream a job that has one keeps it. *base_size: how much of it others of
+ * the request share. */
+static int find_key(const struct submission *s, struct bytes own, struct buf *key, size_t *base_size, struct err *err)
+{
+    if (!s->number && s->key.size && own.size && !bytes_equal(s->key, own))
         return err_field(err, ERR_INVALID, "key", "give only one of them",
                          "the job has a key of its own beside the header Idempotency-Key");
-    if (!s->key.size && !spec->key.size)
+    if (!s->key.size && !own.size)
         return 0;
-    struct bytes base = s->key.size ? s->key : spec->key;
+    struct bytes base = own.size ? own : s->key;
     int rc = check_key(base, err);
     if (rc < 0)
         return rc;
-    buf_add(key, base.data, base.size);
-    if (s->key.size && s->number) {
-        buf_char(key, KEY_LINE_SEPARATOR);
-        buf_u64(key, s->number);
+    if (own.size || !s->number) {
+        buf_add(key, base.data, base.size);
+        *base_size = key->size;
+        return 0;
     }
-    spec->key = base;
+    key_base(base, key);
+    *base_size = key->size;
+    /* With the count of digits before them numbers are in order as text too: the store adds them at the end. */
+    size_t at = key->size;
+    buf_char(key, 0);
+    buf_u64(key, s->number);
+    key->data[at] = (char)('a' + (key->size - at - 2));
     return 0;
 }
 
@@ -61,8 +85,8 @@ static bool same_digest(struct bytes known, const uint8_t digest[KEY_DIGEST_BYTE
 }
 
 /* 1: the key was used before, by the same job: *job is it. 0: the key is new. */
-static int known_key(const struct submission *s, struct bytes key, const uint8_t digest[KEY_DIGEST_BYTES], job_id *job,
-                     struct err *err)
+static int known_key(const struct submission *s, struct bytes key, bool own, const uint8_t digest[KEY_DIGEST_BYTES],
+                     job_id *job, struct err *err)
 {
     struct master *m = s->m;
     struct bytes owner = bytes_str(s->who->user);
@@ -71,6 +95,8 @@ static int known_key(const struct submission *s, struct bytes key, const uint8_t
     if (e) {
         same = same_digest(bytes_of(e->digest, sizeof e->digest), digest);
         *job = e->job;
+    } else if (s->unused && s->number && !own) {
+        return 0;
     } else {
         autobuf struct buf stored = BUF_INIT;
         struct err why;
@@ -88,13 +114,41 @@ static int known_key(const struct submission *s, struct bytes key, const uint8_t
     return 1;
 }
 
-/* Steps the brain and lets the spec ride with the record. */
-static int enqueue(struct master *m, const struct auth_identity *who, const struct job_request *request,
-                   struct bytes encoded, struct bytes key, const uint8_t digest[KEY_DIGEST_BYTES], job_id *job,
-                   struct err *err)
+int submit_no_space(struct err *err)
 {
-    struct sched_event ev = { .kind = SCHED_SUBMIT, .submit = *request };
+    metric_add_label(M_JOBS_REJECTED, "no_space", 1);
+    return err_field(err, ERR_NO_SPACE, NULL, "free space on the disk of the state directory, then send it again",
+                     "the disk of the store is nearly full: nothing new is accepted");
+}
+
+/* A job with an image goes where a container engine is. */
+static int need_container(struct job_request *r, struct named_resource room[RES_NAMED_MAX], struct err *err)
+{
+    for (size_t i = 0; i < r->named_count; i++)
+        if (strncmp(r->named[i].name, RES_CONTAINERS, RES_NAME_BYTES) == 0)
+            return 0;
+    if (r->named_count == RES_NAMED_MAX)
+        return err_field(err, ERR_INVALID, "resources", "leave one out", "at most %d named resources beside an image",
+                         RES_NAMED_MAX - 1);
+    for (size_t i = 0; i < r->named_count; i++)
+        room[i] = r->named[i];
+    room[r->named_count] = (struct named_resource){ RES_CONTAINERS, 1 };
+    r->named = room;
+    r->named_count++;
+    return 0;
+}
+
+/* Steps the brain and lets the spec ride with the record. */
+static int enqueue(struct master *m, const struct auth_identity *who, const struct prepared *p, struct bytes key,
+                   size_t base_size, job_id *job, struct err *err)
+{
+    struct sched_event ev = { .kind = SCHED_SUBMIT, .submit = p->spec->request };
+    struct named_resource named[RES_NAMED_MAX];
+    if (p->spec->image.size && need_container(&ev.submit, named, err) < 0)
+        return -(int)err->code;
     struct sched_result result;
+    if (m->store_low)
+        return submit_no_space(err);
     master_step(m, &ev, &result);
     if (result.err.code) {
         metric_add_label(M_JOBS_REJECTED, result.err.code == ERR_FULL ? "full" : "invalid", 1);
@@ -104,15 +158,16 @@ static int enqueue(struct master *m, const struct auth_identity *who, const stru
     struct ride *ride = master_ride(m);
     ride->jobs = mem_grow(ride->jobs, &ride->jobs_cap, ride->jobs_count + 1, sizeof *ride->jobs);
     struct store_job *sj = &ride->jobs[ride->jobs_count++];
-    *sj = (struct store_job){ .job = result.job, .spec = arena_bytes(&ride->arena, encoded),
+    *sj = (struct store_job){ .job = result.job,
+                              .spec = arena_bytes(&ride->arena, p->encoded),
                               .owner = bytes_str(who->user) };
     if (key.size) {
         sj->key = arena_bytes(&ride->arena, key);
-        sj->key_digest = arena_bytes(&ride->arena, bytes_of(digest, KEY_DIGEST_BYTES));
-        keys_add(m->keys, &ride->arena, &ride->keys, sj->owner, key, digest, result.job);
+        sj->key_digest = arena_bytes(&ride->arena, bytes_of(p->digest, KEY_DIGEST_BYTES));
+        keys_add(m->keys, &ride->arena, &ride->keys, sj->owner, key, base_size, p->digest, result.job);
     }
-    ride->bytes += encoded.size + key.size + 128;
-    spec_cache_offer(m->specs, result.job, encoded);
+    ride->bytes += p->encoded.size + key.size + 128;
+    spec_cache_offer(m->specs, result.job, p->encoded);
     *job = result.job;
     return 0;
 }
@@ -128,30 +183,41 @@ static int fill_user(const struct auth_identity *who, struct job_request *reques
 }
 
 /* 1: known before, *job is it; 0: a new job. */
-static int submit_spec(const struct submission *s, struct bytes json, struct job_spec *spec, struct buf *encoded,
-                       job_id *job, struct err *err)
+static int submit_prepared(const struct submission *s, const struct prepared *p, job_id *job, struct err *err)
 {
-    uint8_t digest[KEY_DIGEST_BYTES] = { 0 };
-    autobuf struct buf key = BUF_INIT;
-    int rc = find_key(s, spec, &key, err);
-    if (rc < 0)
-        return rc;
-    if (key.size) {
-        autobuf struct buf canonical = BUF_INIT;
-        spec_to_json(&canonical, spec);
-        SHA256((const unsigned char *)canonical.data, canonical.size, digest);
-        SHA256((const unsigned char *)json.data, json.size, digest + KEY_DIGEST_BYTES / 2);
-        rc = known_key(s, buf_bytes(&key), digest, job, err);
-        if (rc != 0)
-            return rc;
-    }
-    spec_encode(encoded, spec);
-    if (encoded->size > SPEC_BYTES_MAX)
+    if (p->encoded.size > SPEC_BYTES_MAX)
         return err_set(err, ERR_TOO_LARGE, "the job is larger than %u bytes", SPEC_BYTES_MAX);
-    return enqueue(s->m, s->who, &spec->request, buf_bytes(encoded), buf_bytes(&key), digest, job, err);
+    autobuf struct buf key = BUF_INIT;
+    size_t base_size = 0;
+    int rc = find_key(s, p->own_key, &key, &base_size, err);
+    if (rc == 0 && key.size)
+        rc = known_key(s, buf_bytes(&key), p->own_key.size > 0, p->digest, job, err);
+    return rc ? rc : enqueue(s->m, s->who, p, buf_bytes(&key), base_size, job, err);
 }
 
-static int read_spec(struct arena *arena, const struct auth_identity *who, struct bytes json, struct job_spec *spec,
+static void digest_half(struct bytes of, uint8_t *out)
+{
+    XXH128_canonical_t sum;
+    XXH128_canonicalFromHash(&sum, XXH3_128bits(of.data, of.size));
+    _Static_assert(sizeof sum == KEY_DIGEST_BYTES / 2, "one half for each");
+    memcpy(out, &sum, sizeof sum);
+}
+
+/* encoded is cleared first; what *p points to are it, the spec and digest. The key is kept beside the spec, not in it:
+ * it does not say what the job is. */
+static void prepare(struct bytes json, const struct job_spec *spec, struct buf *encoded,
+                    uint8_t digest[KEY_DIGEST_BYTES], struct prepared *p)
+{
+    struct job_spec plain = *spec;
+    plain.key = bytes_of(NULL, 0);
+    buf_clear(encoded);
+    spec_encode(encoded, &plain);
+    digest_half(buf_bytes(encoded), digest);
+    digest_half(json, digest + KEY_DIGEST_BYTES / 2);
+    *p = (struct prepared){ spec, buf_bytes(encoded), spec->key, digest };
+}
+
+static int read_spec(struct master *m, struct arena *arena, const struct auth_identity *who, struct bytes json, struct job_spec *spec,
                      struct err *err)
 {
     int rc = spec_from_json(arena, json, spec, err);
@@ -161,6 +227,9 @@ static int read_spec(struct arena *arena, const struct auth_identity *who, struc
             snprintf(err->field, sizeof err->field, "body");
         return rc;
     }
+    if (spec->notify.size && (rc = notify_check(m, spec->notify, err)) < 0)
+        return rc;
+    spec->request.notify = spec->notify.size > 0;
     return fill_user(who, &spec->request, err);
 }
 
@@ -168,18 +237,19 @@ static int read_spec(struct arena *arena, const struct auth_identity *who, struc
 static int submit_json(const struct submission *s, struct bytes json, job_id *job, struct err *err)
 {
     struct master *m = s->m;
-    if (m->memo.valid && m->memo.who == s->who && !s->key.size && bytes_equal(buf_bytes(&m->memo.line), json))
-        return enqueue(m, s->who, &m->memo.spec.request, buf_bytes(&m->memo.encoded), bytes_of(NULL, 0), NULL, job,
-                       err);
+    if (m->memo.valid && m->memo.who == s->who && bytes_equal(buf_bytes(&m->memo.line), json)) {
+        struct prepared p = { &m->memo.spec, buf_bytes(&m->memo.encoded), m->memo.spec.key, m->memo.digest };
+        return submit_prepared(s, &p, job, err);
+    }
     m->memo.valid = false;
     arena_reset(&m->memo.arena);
-    buf_clear(&m->memo.encoded);
-    int rc = read_spec(&m->memo.arena, s->who, json, &m->memo.spec, err);
+    int rc = read_spec(m, &m->memo.arena, s->who, json, &m->memo.spec, err);
     if (rc < 0)
         return rc;
-    bool keyed = s->key.size || m->memo.spec.key.size;
-    rc = submit_spec(s, json, &m->memo.spec, &m->memo.encoded, job, err);
-    if (rc < 0 || keyed)
+    struct prepared p;
+    prepare(json, &m->memo.spec, &m->memo.encoded, m->memo.digest, &p);
+    rc = submit_prepared(s, &p, job, err);
+    if (rc < 0)
         return rc;
     buf_clear(&m->memo.line);
     buf_add(&m->memo.line, json.data, json.size);
@@ -211,6 +281,7 @@ int submit_again(struct master *m, const struct auth_identity *who, job_id retry
     spec.request.begin_wall_ms = spec.request.deadline_wall_ms = 0;
     spec.request.held = false;
     spec.key = bytes_of(NULL, 0);
+    spec.request.notify = spec.notify.size > 0;
     if (tasks) {
         spec.request.first = first;
         spec.request.step = step;
@@ -221,28 +292,56 @@ int submit_again(struct master *m, const struct auth_identity *who, job_id retry
         return rc;
     autobuf struct buf again = BUF_INIT;
     spec_encode(&again, &spec);
-    return enqueue(m, who, &spec.request, buf_bytes(&again), bytes_of(NULL, 0), NULL, job, err);
+    struct prepared p = { .spec = &spec, .encoded = buf_bytes(&again) };
+    return enqueue(m, who, &p, bytes_of(NULL, 0), 0, job, err);
 }
 
 /* --- a stream of jobs --- */
 
 struct bulk {
-    struct list_node paused;        /* in m->bulks */
+    struct list_node node;   /* in m->streams */
+    struct list_node paused; /* in m->bulks */
     struct http_request *r;
     struct submission s;
     struct ndjson lines;
-    uint64_t count, fresh;          /* jobs accepted; of them not known before */
-    struct { uint64_t first, last; } *ranges; size_t ranges_count, ranges_cap;
+    uint64_t count, fresh; /* jobs accepted; of them not known before */
+    struct {
+        uint64_t first, last;
+    } * ranges;
+    size_t ranges_count, ranges_cap;
     bool ranges_cut;
     bool failed;
     struct err err;
     char *key;
 };
 
+/* Whether no job of any request has this key yet. From here on a stream with the same key can not be sure of that. */
+static bool key_unused(struct master *m, const struct auth_identity *who, struct bytes key)
+{
+    bool unused = true;
+    list_each(node, &m->streams)
+    {
+        struct bulk *b = list_entry(node, struct bulk, node);
+        if (strcmp(b->s.who->user, who->user) != 0 || !bytes_equal(b->s.key, key))
+            continue;
+        b->s.unused = false;
+        unused = false;
+    }
+    autobuf struct buf base = BUF_INIT;
+    key_base(key, &base);
+    bool used = true;
+    struct err err;
+    if (!unused || keys_base(m->keys, bytes_str(who->user), buf_bytes(&base)) ||
+        m->store->ops->key_begins(m->store, bytes_str(who->user), buf_bytes(&base), &used, &err) < 0)
+        return false; /* Whatever is wrong with the store is told by whoever looks up the key. */
+    return !used;
+}
+
 static struct submission submission_of(struct exchange *x)
 {
-    const char *key = http_header(x->r, "Idempotency-Key");
-    return (struct submission){ .m = x->m, .who = x->who, .key = bytes_str(key) };
+    struct bytes key = bytes_str(http_header(x->r, "Idempotency-Key"));
+    return (
+        struct submission){ .m = x->m, .who = x->who, .key = key, .unused = key.size && key_unused(x->m, x->who, key) };
 }
 
 static struct bulk *bulk_of(struct exchange *x)
@@ -251,11 +350,13 @@ static struct bulk *bulk_of(struct exchange *x)
         return x->bulk;
     struct bulk *b = mem_zero(1, sizeof *b);
     list_init(&b->paused);
+    list_init(&b->node);
     ndjson_init(&b->lines, JOB_BODY_MAX);
     b->r = x->r;
     b->s = submission_of(x);
     b->key = b->s.key.data ? mem_str(b->s.key.data) : NULL;
     b->s.key = bytes_str(b->key);
+    list_append(&x->m->streams, &b->node);
     x->bulk = b;
     return b;
 }
@@ -289,14 +390,8 @@ static void submit_line(struct bulk *b, struct bytes line, uint64_t number)
 {
     struct err err;
     job_id job;
-    struct master *m = b->s.m;
     b->s.number = number;
-    int rc;
-    if (m->store_low)
-        rc = err_field(&err, ERR_NO_SPACE, NULL, "free space on the disk of the state directory; then send the rest",
-                       "the disk of the store is nearly full: nothing new is accepted");
-    else
-        rc = submit_json(&b->s, line, &job, &err);
+    int rc = submit_json(&b->s, line, &job, &err);
     if (rc < 0) {
         bulk_fail(b, number, &err);
         return;
@@ -332,7 +427,8 @@ void submit_resume(struct master *m)
 {
     if (master_crowded(m))
         return;
-    list_each_safe(node, &m->bulks) {
+    list_each_safe(node, &m->bulks)
+    {
         struct bulk *b = list_entry(node, struct bulk, paused);
         list_remove(&b->paused);
         http_pause(b->r, false);
@@ -342,6 +438,7 @@ void submit_resume(struct master *m)
 void submit_gone(struct exchange *x)
 {
     struct bulk *b = x->bulk;
+    list_remove(&b->node);
     list_remove(&b->paused);
     ndjson_fini(&b->lines);
     free(b->ranges);
@@ -412,7 +509,11 @@ static void bulk_end(struct exchange *x)
 
 /* --- a list of jobs, all of them read before the first is taken --- */
 
-struct listed { struct job_spec *specs; struct bytes *texts; size_t count; };
+struct listed {
+    struct job_spec *specs;
+    struct bytes *texts;
+    size_t count;
+};
 
 static void prefix_field(struct err *err, size_t index)
 {
@@ -434,7 +535,7 @@ static int read_list(struct exchange *x, struct listed *l, struct err *err)
         if (l->count == LIST_JOBS_MAX)
             return err_field(err, ERR_TOO_LARGE, "body", "send them as application/x-ndjson, one job per line",
                              "more than %u jobs in one list", LIST_JOBS_MAX);
-        rc = read_spec(&m->submit, x->who, element, &l->specs[l->count], err);
+        rc = read_spec(m, &m->submit, x->who, element, &l->specs[l->count], err);
         if (rc < 0) {
             prefix_field(err, l->count);
             return rc;
@@ -470,8 +571,10 @@ static void submit_list(struct exchange *x)
     for (; accepted < l.count; accepted++) {
         job_id job;
         s.number = accepted + 1;
-        buf_clear(&encoded);
-        int rc = submit_spec(&s, l.texts[accepted], &l.specs[accepted], &encoded, &job, &err);
+        struct prepared p;
+        uint8_t digest[KEY_DIGEST_BYTES];
+        prepare(l.texts[accepted], &l.specs[accepted], &encoded, digest, &p);
+        int rc = submit_prepared(&s, &p, &job, &err);
         if (rc < 0)
             break;
         fresh += rc == 0;
@@ -515,6 +618,23 @@ static void submit_one(struct exchange *x)
     json_close(&j, '}');
     snprintf(x->location, sizeof x->location, "/v1/jobs/%" PRIu64, job.n);
     exchange_json(x, rc ? 200 : 201);
+}
+
+int submit_request(struct master *m, const struct auth_identity *who, struct bytes key, struct bytes json, job_id *job,
+                   struct err *err)
+{
+    struct submission s = { .m = m, .who = who, .key = key };
+    m->memo.valid = false; /* It remembers an identity by its place, and this one's is used again. */
+    if (m->store_low)
+        return err_field(err, ERR_NO_SPACE, NULL, "free space on the disk of the state directory",
+                         "the disk of the store is nearly full: nothing new is accepted");
+    if (master_full(m))
+        return err_field(err, ERR_FULL, NULL, "send it again a little later", "more is submitted than the disk takes");
+    int rc = key.size ? check_key(key, err) : 0;
+    if (rc == 0)
+        rc = submit_json(&s, json, job, err);
+    m->memo.valid = false;
+    return rc;
 }
 
 void api_jobs_submit(struct exchange *x)

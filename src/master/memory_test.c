@@ -26,16 +26,23 @@ static void keys_belong_to_their_owner_and_batch(void **state)
     uint8_t digest[KEY_DIGEST_BYTES] = { 1 };
     list_init(&first);
     list_init(&second);
-    keys_add(t, &arena, &first, b("ann"), b("k1"), digest, (job_id){ 7 });
-    keys_add(t, &arena, &second, b("ann"), b("k2"), digest, (job_id){ 8 });
+    keys_add(t, &arena, &first, b("ann"), b("k1"), 2, digest, (job_id){ 7 });
+    keys_add(t, &arena, &second, b("ann"), b("k2"), 1, digest, (job_id){ 8 });
     assert_int_equal(keys_find(t, b("ann"), b("k1"))->job.n, 7);
     assert_int_equal(keys_find(t, b("ann"), b("k1"))->digest[0], 1);
     assert_null(keys_find(t, b("bob"), b("k1")));
     assert_null(keys_find(t, b("annk"), b("1")));
-    keys_remove_all(&first);
+    assert_true(keys_base(t, b("ann"), b("k1")));
+    assert_true(keys_base(t, b("ann"), b("k")));
+    assert_false(keys_base(t, b("ann"), b("k2")));
+    assert_false(keys_base(t, b("bob"), b("k")));
+    keys_remove_all(t, &first);
+    assert_false(keys_base(t, b("ann"), b("k1")));
+    assert_true(keys_base(t, b("ann"), b("k")));
     assert_null(keys_find(t, b("ann"), b("k1")));
     assert_int_equal(keys_find(t, b("ann"), b("k2"))->job.n, 8);
-    keys_remove_all(&second);
+    keys_remove_all(t, &second);
+    assert_false(keys_base(t, b("ann"), b("k")));
     assert_true(list_empty(&second));
     arena_fini(&arena);
     keys_free(t);
@@ -52,13 +59,13 @@ static void many_keys(void **state)
     list_init(&ride);
     for (unsigned i = 0; i < 50000; i++) {
         snprintf(key, sizeof key, "key-%u", i);
-        keys_add(t, &arena, &ride, b("ann"), b(key), digest, (job_id){ i });
+        keys_add(t, &arena, &ride, b("ann"), b(key), 4, digest, (job_id){ i });
     }
     for (unsigned i = 0; i < 50000; i += 997) {
         snprintf(key, sizeof key, "key-%u", i);
         assert_int_equal(keys_find(t, b("ann"), b(key))->job.n, i);
     }
-    keys_remove_all(&ride);
+    keys_remove_all(t, &ride);
     assert_null(keys_find(t, b("ann"), b("key-997")));
     arena_fini(&arena);
     keys_free(t);

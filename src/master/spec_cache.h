@@ -11,7 +11,7 @@
 #include "base/buf.h"
 #include "core/model/ids.h"
 
-#define SPEC_CACHE_BYTES (64u * 1024 * 1024)
+#define SPEC_CACHE_BYTES (16u * 1024 * 1024)
 #define SPEC_CACHE_ENTRY_BYTES 96u /* what an entry costs beside its bytes */
 
 struct spec_cache;

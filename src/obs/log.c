@@ -91,6 +91,79 @@ static void add_time(struct buf *out, int64_t wall_ms)
                t.tm_min, t.tm_sec, (int)(wall_ms % 1000));
 }
 
+/* --- key=value pairs at the end of a message, which become members of their own in JSON --- */
+
+struct pair { const char *key, *value; size_t key_size, value_size; };
+
+/* Reads one pair and moves *at behind it and its blank. */
+static bool take_pair(const char **at, struct pair *p)
+{
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyz_", more[] = "abcdefghijklmnopqrstuvwxyz_0123456789";
+    static const char *const ours[] = { "time", "level", "role", "message" };
+    p->key = *at;
+    p->key_size = strspn(p->key, more);
+    if (!p->key_size || !strchr(letters, *p->key) || p->key[p->key_size] != '=')
+        return false;
+    for (size_t i = 0; i < sizeof ours / sizeof *ours; i++)
+        if (strlen(ours[i]) == p->key_size && memcmp(ours[i], p->key, p->key_size) == 0)
+            return false;
+    p->value = p->key + p->key_size + 1;
+    bool quoted = *p->value == '"';
+    p->value += quoted;
+    p->value_size = strcspn(p->value, quoted ? "\"" : " ");
+    const char *end = p->value + p->value_size;
+    if (quoted ? *end++ != '"' : p->value_size == 0)
+        return false;
+    if (*end && *end != ' ')
+        return false;
+    *at = end + (*end == ' ');
+    return true;
+}
+
+static bool has_key(const char *from, const char *to, const struct pair *p)
+{
+    struct pair q;
+    while (from < to && take_pair(&from, &q))
+        if (from <= to && q.key_size == p->key_size && memcmp(q.key, p->key, q.key_size) == 0)
+            return true;
+    return false;
+}
+
+static bool all_pairs(const char *text)
+{
+    struct pair p;
+    for (const char *at = text, *before = text; *at; before = at)
+        if (!take_pair(&at, &p) || has_key(text, before, &p))
+            return false;
+    return true;
+}
+
+/* Where the pairs begin; the end of the text if it does not end in pairs. */
+static const char *find_pairs(const char *text)
+{
+    for (const char *at = text; *at; at++)
+        if ((at == text || at[-1] == ' ') && all_pairs(at))
+            return at;
+    return text + strlen(text);
+}
+
+static void add_members(struct buf *out, const char *at)
+{
+    struct pair p;
+    while (*at && take_pair(&at, &p)) {
+        bool number = p.value_size && p.value_size < 16 && strspn(p.value, "0123456789") >= p.value_size &&
+                      (*p.value != '0' || p.value_size == 1);
+        buf_printf(out, ",\"%.*s\":%s", (int)p.key_size, p.key, number ? "" : "\"");
+        add_clean(out, p.value, p.value_size, true);
+        buf_str(out, number ? "" : "\"");
+    }
+}
+
+bool log_shows(enum log_level level)
+{
+    return level >= config.level;
+}
+
 void log_write(enum log_level level, const char *fmt, ...)
 {
     check(level >= LOG_DEBUG && level <= LOG_ERROR);
@@ -112,10 +185,20 @@ void log_write(enum log_level level, const char *fmt, ...)
     buf_str(&line, config.json ? "\",\"role\":\"" : " ");
     add_clean(&line, config.role, strlen(config.role), config.json);
     buf_str(&line, config.json ? "\",\"message\":\"" : " ");
-    add_clean(&line, message, strlen(message), config.json);
-    if ((size_t)need >= sizeof message)
+    bool cut = (size_t)need >= sizeof message;
+    const char *pairs = config.json && !cut ? find_pairs(message) : message + strlen(message);
+    size_t words = (size_t)(pairs - message);
+    while (*pairs && words && (message[words - 1] == ' ' || message[words - 1] == ':'))
+        words--;
+    add_clean(&line, message, words, config.json);
+    if (cut)
         buf_str(&line, " [cut]");
-    buf_str(&line, config.json ? "\"}\n" : "\n");
+    if (config.json) {
+        buf_char(&line, '"');
+        add_members(&line, pairs);
+        buf_char(&line, '}');
+    }
+    buf_char(&line, '\n');
     /* One call, so that lines of several threads and processes do not mix. A log that cannot be written stops nobody.
      */
     while (write(STDERR_FILENO, line.data, line.size) < 0 && errno == EINTR)

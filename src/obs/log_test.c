@@ -93,6 +93,51 @@ static void no_control_byte_gets_through(void **state)
     }
 }
 
+static const char *member(json_t *object, const char *key)
+{
+    return json_string_value(json_object_get(object, key));
+}
+
+static json_t *logged_json(const char *text)
+{
+    json_error_t error;
+    assert_int_equal(LOGGED(LOG_INFO, "%s", text), 1);
+    json_t *object = json_loads(line, JSON_REJECT_DUPLICATES, &error);
+    if (!object)
+        fail_msg("%s in %s", error.text, line);
+    return object;
+}
+
+static void json_members(void **state)
+{
+    (void)state;
+    log_init("w", LOG_INFO, true);
+    json_t *o = logged_json("node is down: node=n-1 state=down job=7 code=007 why=\"no word; it \x1b[31m\" task=-");
+    assert_string_equal(member(o, "message"), "node is down");
+    assert_string_equal(member(o, "node"), "n-1");
+    assert_string_equal(member(o, "why"), "no word; it \x1b[31m");
+    assert_string_equal(member(o, "task"), "-");
+    assert_string_equal(member(o, "code"), "007");
+    assert_int_equal(json_integer_value(json_object_get(o, "job")), 7);
+    assert_null(strchr(line, '\x1b'));
+    json_decref(o);
+    /* No pairs, or not only pairs, or one that would hide what is ours or said twice: words. */
+    static const char *const words[] = { "a=1 and b", "say message=hi", "a=1 level=INFO", "x a=\"open", "a=", "a=1 b=2 a=3 b=", "=" };
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+        o = logged_json(words[i]);
+        assert_string_equal(member(o, "message"), words[i]);
+        json_decref(o);
+    }
+    o = logged_json("twice a=1 b=2 a=3"); /* the longest end without a repeat */
+    assert_string_equal(member(o, "message"), "twice a=1");
+    assert_int_equal(json_integer_value(json_object_get(o, "a")), 3);
+    json_decref(o);
+    o = logged_json("job.ended job=7 task=- attempt=2");
+    assert_string_equal(member(o, "message"), "job.ended");
+    assert_int_equal(json_object_size(o), 7);
+    json_decref(o);
+}
+
 static void json_line(void **state)
 {
     (void)state;
@@ -147,7 +192,7 @@ int main(void)
         cmocka_unit_test(text_line),
         cmocka_unit_test(levels),
         cmocka_unit_test(no_control_byte_gets_through),
-        cmocka_unit_test(json_line),
+        cmocka_unit_test(json_line), cmocka_unit_test(json_members),
         cmocka_unit_test(long_and_unwritable),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

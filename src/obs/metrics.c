@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <time.h>
@@ -14,97 +15,169 @@
 #include "io/clock.h"
 
 enum kind { COUNTER, GAUGE, HISTOGRAM };
+enum role { BOTH = METRICS_ALL, MASTER = METRICS_MASTER, WORKER = METRICS_WORKER };
 
 static const struct metric {
+    enum role role;
     enum kind kind;
     const char *name;
     const char *help;
-    const char *label; /* NULL: one value without a label */
+    const char *labels; /* NULL: one series without a label */
 } metrics[METRICS] = {
-#define METRIC(id, type, name, help, label) [M_##id] = { type, name, help, label },
+#define METRIC(id, role, type, name, help, labels) [M_##id] = { role, type, name, help, labels },
 #include "metrics.def"
 #undef METRIC
 };
 
-#define LABELS_MAX 64
-
-struct series {
-    char label[64];
-    double value;
-};
+#define LABEL_VALUES_MAX 64u /* different values of a metric's first label */
+#define LABEL_BYTES 72u
+#define OTHER "other"
 
 /* Upper bounds in seconds; a last bucket without bound follows. */
 static const double bounds[] = { 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1,
                                  2.5,    5,     10,     30,    60,   120,   300,  600, 1800, 3600 };
 #define BOUNDS (sizeof bounds / sizeof bounds[0])
 
-static struct value {
-    double value;          /* without label */
-    struct series *series; /* with label */
-    size_t series_count, series_cap;
+struct metric_series {
+    char labels[2][LABEL_BYTES];
+    double value;                 /* of a histogram: the sum */
     uint64_t buckets[BOUNDS + 1]; /* of a histogram, not cumulated */
-    double sum;
+};
+
+static struct value {
+    struct metric_series plain;    /* without labels */
+    struct metric_series **series; /* with labels */
+    size_t series_count, series_cap;
+    unsigned firsts_count; /* values of the first label, "other" left out */
 } values[METRICS];
 
-static size_t shown_from = 0, shown_to = METRICS;
+static enum metrics_role shown = METRICS_ALL;
 
 void metrics_show(enum metrics_role role)
 {
-    shown_from = role == METRICS_WORKER ? M_BUILD_INFO : 0;
-    shown_to = role == METRICS_MASTER ? M_WORKER_ATTEMPTS : METRICS;
+    shown = role;
 }
 
-static struct value *value_of(enum metric_id id, enum kind kind, bool with_label)
+static bool has_two(const struct metric *m)
 {
-    check(id < METRICS && metrics[id].kind == kind && !metrics[id].label == !with_label);
-    return &values[id];
+    return m->labels && strchr(m->labels, ',');
 }
 
-/* A 65th label value is counted under "other": a caller's mistake must not make the text grow without end. */
-static struct series *series_of(struct value *v, const char *label)
+static struct metric_series *plain(enum metric_id id, enum kind kind)
+{
+    check(id < METRICS && metrics[id].kind == kind && !metrics[id].labels);
+    return &values[id].plain;
+}
+
+static bool same_label(const char *kept, const char *label)
+{
+    return strncmp(kept, label, LABEL_BYTES - 1) == 0;
+}
+
+static struct metric_series *find(const struct value *v, const char *first, const char *second)
 {
     for (size_t i = 0; i < v->series_count; i++)
-        if (strncmp(v->series[i].label, label, sizeof v->series[i].label - 1) == 0)
-            return &v->series[i];
-    if (v->series_count == LABELS_MAX)
-        return &v->series[LABELS_MAX - 1];
+        if (same_label(v->series[i]->labels[0], first) && same_label(v->series[i]->labels[1], second))
+            return v->series[i];
+    return NULL;
+}
+
+static bool knows_first(const struct value *v, const char *first)
+{
+    for (size_t i = 0; i < v->series_count; i++)
+        if (same_label(v->series[i]->labels[0], first))
+            return true;
+    return false;
+}
+
+/* A caller's mistake, or a cluster with hundreds of queues, must not make the text grow without end. */
+static struct metric_series *labelled(enum metric_id id, enum kind kind, const char *first, const char *second)
+{
+    check(id < METRICS && metrics[id].kind == kind && metrics[id].labels && has_two(&metrics[id]) == (*second != 0));
+    struct value *v = &values[id];
+    struct metric_series *s = find(v, first, second);
+    if (s)
+        return s;
+    if (!knows_first(v, first)) {
+        bool other = strcmp(first, OTHER) == 0;
+        if (!other && v->firsts_count == LABEL_VALUES_MAX - 1)
+            return labelled(id, kind, OTHER, second);
+        v->firsts_count += !other;
+    }
     v->series = mem_grow(v->series, &v->series_cap, v->series_count + 1, sizeof *v->series);
-    struct series *s = &v->series[v->series_count++];
-    *s = (struct series){ .value = 0 };
-    snprintf(s->label, sizeof s->label, "%s", v->series_count == LABELS_MAX ? "other" : label);
+    s = v->series[v->series_count++] = mem_zero(1, sizeof *s);
+    snprintf(s->labels[0], LABEL_BYTES, "%s", first);
+    snprintf(s->labels[1], LABEL_BYTES, "%s", second);
     return s;
 }
 
 void metric_add(enum metric_id id, double value)
 {
     check(value >= 0);
-    value_of(id, COUNTER, false)->value += value;
+    plain(id, COUNTER)->value += value;
 }
 
 void metric_set(enum metric_id id, double value)
 {
-    value_of(id, GAUGE, false)->value = value;
+    plain(id, GAUGE)->value = value;
+}
+
+void metric_total(enum metric_id id, double total)
+{
+    plain(id, COUNTER)->value = total;
+}
+
+void metric_observe(enum metric_id id, double seconds)
+{
+    metric_observe_in(plain(id, HISTOGRAM), seconds);
 }
 
 void metric_add_label(enum metric_id id, const char *label, double value)
 {
     check(value >= 0);
-    series_of(value_of(id, COUNTER, true), label)->value += value;
+    labelled(id, COUNTER, label, "")->value += value;
 }
 
 void metric_set_label(enum metric_id id, const char *label, double value)
 {
-    series_of(value_of(id, GAUGE, true), label)->value = value;
+    labelled(id, GAUGE, label, "")->value = value;
 }
 
-void metric_observe(enum metric_id id, double seconds)
+void metric_total_label(enum metric_id id, const char *label, double total)
 {
-    struct value *v = value_of(id, HISTOGRAM, false);
+    labelled(id, COUNTER, label, "")->value = total;
+}
+
+void metric_gather(enum metric_id id, const char *first, const char *second, double value)
+{
+    labelled(id, GAUGE, first, second)->value += value;
+}
+
+void metric_gather_max(enum metric_id id, const char *label, double value)
+{
+    struct metric_series *s = labelled(id, GAUGE, label, "");
+    s->value = value > s->value ? value : s->value;
+}
+
+void metric_clear(enum metric_id id)
+{
+    check(id < METRICS && metrics[id].kind == GAUGE && metrics[id].labels);
+    for (size_t i = 0; i < values[id].series_count; i++)
+        values[id].series[i]->value = 0;
+}
+
+struct metric_series *metric_series(enum metric_id id, const char *label)
+{
+    return labelled(id, HISTOGRAM, label, "");
+}
+
+void metric_observe_in(struct metric_series *s, double seconds)
+{
     size_t i = 0;
     while (i < BOUNDS && !(seconds <= bounds[i]))
         i++;
-    v->buckets[i]++;
-    v->sum += seconds;
+    s->buckets[i]++;
+    s->value += seconds;
 }
 
 static void add_number(struct buf *out, double value)
@@ -115,8 +188,11 @@ static void add_number(struct buf *out, double value)
         buf_str(out, value > 0 ? "+Inf" : "-Inf");
     else if (value == floor(value) && fabs(value) < 1e15)
         buf_i64(out, (int64_t)value);
-    else
-        buf_printf(out, "%.17g", value);
+    else {
+        char text[32];
+        snprintf(text, sizeof text, "%.15g", value); /* 0.1 rather than 0.10000000000000001 where that is the same */
+        buf_printf(out, strtod(text, NULL) == value ? "%.15g" : "%.17g", value);
+    }
     buf_char(out, '\n');
 }
 
@@ -138,37 +214,60 @@ static void add_label_value(struct buf *out, const char *text)
     }
 }
 
-static void add_histogram(struct buf *out, const char *name, const struct value *v)
+/* `queue="a",state="b"`: what stands between the braces, without them. */
+static void add_labels(struct buf *out, const struct metric *m, const struct metric_series *s)
 {
-    uint64_t below = 0;
-    for (size_t i = 0; i < BOUNDS; i++) {
-        below += v->buckets[i];
-        buf_printf(out, "%s_bucket{le=\"%g\"} %llu\n", name, bounds[i], (unsigned long long)below);
+    const char *name = m->labels;
+    for (int i = 0; name && i < 2; i++) {
+        size_t size = strcspn(name, ",");
+        buf_printf(out, "%s%.*s=\"", i ? "," : "", (int)size, name);
+        add_label_value(out, s->labels[i]);
+        buf_char(out, '"');
+        name = name[size] ? name + size + 1 : NULL;
     }
-    below += v->buckets[BOUNDS];
-    buf_printf(out, "%s_bucket{le=\"+Inf\"} %llu\n", name, (unsigned long long)below);
-    buf_printf(out, "%s_sum ", name);
-    add_number(out, v->sum);
-    buf_printf(out, "%s_count %llu\n", name, (unsigned long long)below);
+}
+
+static void add_histogram(struct buf *out, const struct metric *m, const struct metric_series *s)
+{
+    autobuf struct buf labels = BUF_INIT;
+    uint64_t below = 0;
+    add_labels(&labels, m, s);
+    const char *text = labels.size ? labels.data : "", *comma = labels.size ? "," : "";
+    for (size_t i = 0; i < BOUNDS; i++) {
+        below += s->buckets[i];
+        buf_printf(out, "%s_bucket{%s%sle=\"%g\"} %llu\n", m->name, text, comma, bounds[i], (unsigned long long)below);
+    }
+    below += s->buckets[BOUNDS];
+    buf_printf(out, "%s_bucket{%s%sle=\"+Inf\"} %llu\n", m->name, text, comma, (unsigned long long)below);
+    const char *open = labels.size ? "{" : "", *close = labels.size ? "}" : "";
+    buf_printf(out, "%s_sum%s%s%s ", m->name, open, text, close);
+    add_number(out, s->value);
+    buf_printf(out, "%s_count%s%s%s %llu\n", m->name, open, text, close, (unsigned long long)below);
+}
+
+static void add_series(struct buf *out, const struct metric *m, const struct metric_series *s)
+{
+    if (m->kind == HISTOGRAM) {
+        add_histogram(out, m, s);
+        return;
+    }
+    buf_str(out, m->name);
+    if (m->labels) {
+        buf_char(out, '{');
+        add_labels(out, m, s);
+        buf_char(out, '}');
+    }
+    buf_char(out, ' ');
+    add_number(out, s->value);
 }
 
 static void add_metric(struct buf *out, const struct metric *m, const struct value *v)
 {
     add_head(out, m->name, m->help, m->kind);
-    if (m->kind == HISTOGRAM) {
-        add_histogram(out, m->name, v);
-        return;
-    }
-    if (!m->label) {
-        buf_printf(out, "%s ", m->name);
-        add_number(out, v->value);
-    }
-    for (size_t i = 0; i < v->series_count; i++) {
-        buf_printf(out, "%s{%s=\"", m->name, m->label);
-        add_label_value(out, v->series[i].label);
-        buf_str(out, "\"} ");
-        add_number(out, v->series[i].value);
-    }
+    if (!m->labels)
+        add_series(out, m, &v->plain);
+    for (size_t i = 0; i < v->series_count; i++)
+        add_series(out, m, v->series[i]);
 }
 
 static void add_process(struct buf *out, const char *name, const char *help, enum kind kind, double value)
@@ -232,8 +331,9 @@ static double start_time(void)
 
 void metrics_text(struct buf *out)
 {
-    for (size_t i = shown_from; i < shown_to; i++)
-        add_metric(out, &metrics[i], &values[i]);
+    for (size_t i = 0; i < METRICS; i++)
+        if (shown == METRICS_ALL || metrics[i].role == BOTH || metrics[i].role == (enum role)shown)
+            add_metric(out, &metrics[i], &values[i]);
     add_process(out, "process_cpu_seconds_total", "Total user and system CPU time spent in seconds.", COUNTER,
                 cpu_seconds());
     add_process(out, "process_resident_memory_bytes", "Resident memory size in bytes.", GAUGE,

@@ -62,21 +62,77 @@ static void labels(void **state)
     for (int i = 0; i < 100; i++) {
         char label[80];
         snprintf(label, sizeof label, "kind-%d", i);
-        metric_add_label(M_STORE_ERRORS, label, 1);
+        metric_add_label(M_JOBS_REJECTED, label, 1);
     }
-    assert_true(sample("rota_store_errors_total{kind=\"kind-62\"}") == 1);
-    assert_true(isnan(sample("rota_store_errors_total{kind=\"kind-63\"}")));
-    assert_true(sample("rota_store_errors_total{kind=\"other\"}") == 37);
+    assert_true(sample("rota_jobs_rejected_total{reason=\"kind-62\"}") == 1);
+    assert_true(isnan(sample("rota_jobs_rejected_total{reason=\"kind-63\"}")));
+    assert_true(sample("rota_jobs_rejected_total{reason=\"other\"}") == 37);
     /* A label longer than what is kept is one series all the same. */
     char longer[200];
     memset(longer, 'x', sizeof longer - 1);
     longer[sizeof longer - 1] = 0;
     metric_add_label(M_WORKER_EXITS, longer, 1);
     metric_add_label(M_WORKER_EXITS, longer, 1);
-    longer[63] = 0;
+    longer[71] = 0;
     char series[300];
     snprintf(series, sizeof series, "rota_worker_exits_total{reason=\"%s\"}", longer);
     assert_true(sample(series) == 2);
+}
+
+static void two_labels(void **state)
+{
+    (void)state;
+    metric_gather(M_PENDING_JOBS, "default", "held", 3);
+    metric_gather(M_PENDING_JOBS, "default", "order", 4);
+    metric_gather(M_PENDING_JOBS, "night", "held", 5);
+    assert_true(sample("rota_pending_jobs{queue=\"default\",reason=\"held\"}") == 3);
+    assert_true(sample("rota_pending_jobs{queue=\"default\",reason=\"order\"}") == 4);
+    assert_true(sample("rota_pending_jobs{queue=\"night\",reason=\"held\"}") == 5);
+    /* What is gone is 0, not what it was. */
+    metric_clear(M_PENDING_JOBS);
+    metric_gather(M_PENDING_JOBS, "night", "held", 1);
+    assert_true(sample("rota_pending_jobs{queue=\"default\",reason=\"held\"}") == 0);
+    assert_true(sample("rota_pending_jobs{queue=\"night\",reason=\"held\"}") == 1);
+    /* The bound is on the first label: a queue beyond it is "other", with its reasons kept apart. */
+    for (int i = 0; i < 100; i++) {
+        char queue[20];
+        snprintf(queue, sizeof queue, "q%d", i);
+        metric_gather(M_PENDING_JOBS, queue, "held", 1);
+        metric_gather(M_PENDING_JOBS, queue, "order", 2);
+    }
+    assert_true(sample("rota_pending_jobs{queue=\"q60\",reason=\"order\"}") == 2);
+    assert_true(isnan(sample("rota_pending_jobs{queue=\"q61\",reason=\"order\"}")));
+    assert_true(sample("rota_pending_jobs{queue=\"other\",reason=\"order\"}") == 2 * 39);
+    assert_true(sample("rota_pending_jobs{queue=\"other\",reason=\"held\"}") == 39);
+    metric_gather_max(M_OLDEST_WAIT_SECONDS, "a", 5);
+    metric_gather_max(M_OLDEST_WAIT_SECONDS, "a", 3);
+    assert_true(sample("rota_oldest_wait_seconds{queue=\"a\"}") == 5);
+}
+
+static void totals(void **state)
+{
+    (void)state;
+    metric_total(M_STORE_COMMITS, 5);
+    metric_total(M_STORE_COMMITS, 5);
+    assert_true(sample("rota_store_commits_total") == 5);
+    metric_total_label(M_JOBS_FINISHED, "failed", 7);
+    metric_total_label(M_JOBS_FINISHED, "failed", 9);
+    assert_true(sample("rota_jobs_finished_total{outcome=\"failed\"}") == 9);
+}
+
+static void histograms_by_label(void **state)
+{
+    (void)state;
+    struct metric_series *a = metric_series(M_QUEUE_WAIT_SECONDS, "a"), *b = metric_series(M_QUEUE_WAIT_SECONDS, "b");
+    assert_ptr_equal(a, metric_series(M_QUEUE_WAIT_SECONDS, "a"));
+    metric_observe_in(a, 0.002);
+    metric_observe_in(a, 20);
+    metric_observe_in(b, 1);
+    assert_true(sample("rota_queue_wait_seconds_bucket{queue=\"a\",le=\"0.0025\"}") == 1);
+    assert_true(sample("rota_queue_wait_seconds_bucket{queue=\"a\",le=\"+Inf\"}") == 2);
+    assert_true(sample("rota_queue_wait_seconds_sum{queue=\"a\"}") == 20.002);
+    assert_true(sample("rota_queue_wait_seconds_count{queue=\"a\"}") == 2);
+    assert_true(sample("rota_queue_wait_seconds_count{queue=\"b\"}") == 1);
 }
 
 static void histograms(void **state)
@@ -179,6 +235,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(values),  cmocka_unit_test(labels),         cmocka_unit_test(histograms),
         cmocka_unit_test(grammar), cmocka_unit_test(process_values), cmocka_unit_test(shown_by_role),
+        cmocka_unit_test(two_labels), cmocka_unit_test(totals), cmocka_unit_test(histograms_by_label),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     if (argc > 1 && strcmp(argv[1], "--print") == 0) { /* for promtool check metrics */

@@ -13,6 +13,7 @@
 #include "base/prng.h"
 #include "core/agent/agent.h"
 #include "core/model/gate.h"
+#include "core/sched/sched_snapshot.h"
 #include "core/sched/sched_view.h"
 
 #ifdef ROTA_PLANT_BUGS
@@ -28,7 +29,7 @@ enum bug bug_planted;
 
 enum what {
     W_MASTER_PUMP, W_MASTER_COMMIT, W_MASTER_RESTART, W_WORKER_PUMP, W_WORKER_COMMIT, W_WORKER_RESTART, W_LINK, W_DELIVER,
-    W_SPAWNED, W_PROC_END, W_CLIENT, W_FAULT, W_HEAL
+    W_SPAWNED, W_VACATED, W_WITHDRAWN, W_PROC_END, W_LEASE, W_CLIENT, W_FAULT, W_HEAL
 };
 
 struct happening {
@@ -39,7 +40,7 @@ struct happening {
     int worker;
     uint64_t life;             /* of the process it is for: it is dropped when that has died meanwhile */
     struct packet *packet;
-    struct attempt_ref ref;
+    struct attempt_ref ref, passed_to;
 };
 
 struct packet {
@@ -58,11 +59,15 @@ struct truth {
     UT_hash_handle hh;
 };
 
+#define LINE_MAX_SIM 5u
+
 struct process {
     struct attempt_ref ref;
     struct resources need;
-    bool running;
+    bool running, exclusive;
+    bool vacated;                  /* the worker was told that its place is free: its end may be told */
     int64_t started_ms, ends_ms;
+    int64_t told_from_ms;          /* nothing is said of it before */
     bool traps_term, ignores_term;
     struct attempt_result result;
 };
@@ -78,6 +83,9 @@ struct worker {
     uint64_t session;
     struct buf journal, pending;   /* encoded records; pending: being written */
     struct process *processes; size_t processes_count, processes_cap;
+    struct exec_command line[LINE_MAX_SIM]; size_t line_count; /* the executor's: exec.h */
+    bool leased;                   /* the executor's: until lease_until_ms */
+    int64_t lease_until_ms;
     bool cut_up, cut_down;         /* partition: worker -> master, master -> worker */
 };
 
@@ -95,6 +103,22 @@ struct task_book {
     uint32_t attempt, terminals, counted, retries;
     bool open;
     UT_hash_handle hh;
+};
+
+/* Who has limits, as the committed records say it. */
+#define PARTIES_BOOKED 16
+struct party_book {
+    enum party_kind kind;
+    char name[16];
+    uint64_t running_most, cpu_most, total; /* value + 1, 0: none; total as it is */
+    bool paused, token_set;
+    uint64_t running, cpu, taken;           /* of open attempts */
+};
+
+struct class_book {
+    uint32_t retries, tokens; /* of the one token there is */
+    uint64_t cpu;
+    struct party_book *parties[3]; /* user, queue, account */
 };
 
 struct job_book {
@@ -124,6 +148,10 @@ struct world {
     struct buf journal, pending;   /* committed records, encoded; the batch being written */
     size_t journal_last;           /* where the last committed batch begins */
     uint64_t committed_seq;
+    struct prng snapshot_prng; /* its own, so that a seed's world is the same whatever is done about snapshots */
+    struct buf snapshot;       /* of the journal up to snapshot_at */
+    size_t snapshot_at;
+    struct sched *shadow; /* read the whole journal where `sched` started from the snapshot; must decide the same */
 
     struct worker workers[WORKERS_MAX];
     int workers_count;
@@ -132,12 +160,17 @@ struct world {
     struct truth *truths;
     struct task_book *tasks;
     struct job_book *jobs;
-    uint32_t class_retries[256];
+    struct class_book classes[256];
+    struct party_book parties[PARTIES_BOOKED];
+    size_t parties_count;
+    struct named_resource token; /* of the job that is submitted */
+    bool token_there;            /* the cluster has it, as far as clients know */
 
     /* this seed's faults */
     double loss, doubling, reorder;
     int64_t delay_max_ms, commit_max_ms;
     bool crashes, partitions, pauses, clock_jumps, store_errors, reboots, liars;
+    bool sets; /* limits are changed */
     int submits_left;
 };
 
@@ -286,6 +319,69 @@ static struct truth *truth_of(struct world *w, struct attempt_ref ref)
     return t;
 }
 
+static struct party_book *party_book(struct world *w, enum party_kind kind, struct bytes name)
+{
+    for (size_t i = 0; i < w->parties_count; i++)
+        if (w->parties[i].kind == kind && bytes_equal(bytes_str(w->parties[i].name), name))
+            return &w->parties[i];
+    check(w->parties_count < PARTIES_BOOKED && name.size < sizeof w->parties->name);
+    struct party_book *p = &w->parties[w->parties_count++];
+    p->kind = kind;
+    memcpy(p->name, name.data, name.size);
+    return p;
+}
+
+static void read_class(struct world *w, const struct ev_class *e)
+{
+    if (e->class >= 256)
+        return;
+    struct class_book *c = &w->classes[e->class];
+    c->retries = e->retries;
+    c->cpu = e->need.v[RES_CPU];
+    c->parties[0] = party_book(w, PARTY_USER, e->user);
+    c->parties[1] = party_book(w, PARTY_QUEUE, e->queue);
+    c->parties[2] = party_book(w, PARTY_ACCOUNT, e->account.size ? e->account : bytes_str(ACCOUNT_DEFAULT));
+    const uint8_t *at = (const uint8_t *)e->tokens.data, *end = at + e->tokens.size;
+    uint64_t number = 0, count = 0;
+    if (e->tokens.size && varint_read(&at, end, &number) && varint_read(&at, end, &count))
+        c->tokens = (uint32_t)count;
+}
+
+static void read_settings(struct world *w, const struct ev_settings *e)
+{
+    struct party_book *p = party_book(w, (enum party_kind)e->kind, e->name);
+    p->running_most = e->running;
+    p->cpu_most = e->cpu_milli;
+    p->paused = e->paused != 0;
+    p->total = e->total;
+    p->token_set = e->kind == PARTY_TOKEN;
+}
+
+/* An attempt was opened or closed: what is held against limits, and that no limit lets in more. */
+static void read_held(struct world *w, uint64_t job, bool opened)
+{
+    const struct class_book *c = &w->classes[job_book(w, job)->class % 256];
+    for (int i = 0; i < 3; i++) {
+        struct party_book *p = c->parties[i];
+        p->running += opened ? 1 : (uint64_t)-1;
+        p->cpu += opened ? c->cpu : (uint64_t)-(int64_t)c->cpu;
+        if (!opened)
+            continue;
+        if (p->paused)
+            violated(w, "I13: job %" PRIu64 " was dispatched from the paused queue %s", job, p->name);
+        if (p->running_most && p->running > p->running_most - 1)
+            violated(w, "I13: %s has %" PRIu64 " attempts open, its limit is %" PRIu64, p->name, p->running, p->running_most - 1);
+        if (p->cpu_most && p->cpu > p->cpu_most - 1)
+            violated(w, "I13: %s has %" PRIu64 " milli CPUs, its limit is %" PRIu64, p->name, p->cpu, p->cpu_most - 1);
+    }
+    if (!c->tokens)
+        return;
+    struct party_book *t = party_book(w, PARTY_TOKEN, bytes_str("lic"));
+    t->taken += opened ? c->tokens : (uint64_t)-(int64_t)c->tokens;
+    if (opened && t->taken > t->total)
+        violated(w, "I13: %" PRIu64 " tokens are taken of %" PRIu64, t->taken, t->total);
+}
+
 static void read_ended(struct world *w, const struct ev_ended *e)
 {
     struct task_book *t = task_book(w, e->job, e->task);
@@ -293,6 +389,7 @@ static void read_ended(struct world *w, const struct ev_ended *e)
     if (!t->open || t->attempt != e->attempt)
         violated(w, "I2: attempt %u of job %" PRIu64 " ended but was not open", e->attempt, e->job);
     t->open = false;
+    read_held(w, e->job, false);
     t->counted += e->counted != 0;
     if (e->counted && reason_infra((enum reason)e->reason))
         violated(w, "I8: a failure of the infrastructure counts against job %" PRIu64, e->job);
@@ -317,13 +414,14 @@ static void read_record(struct world *w, const struct record *r)
     struct record_subject s = record_subject(r);
     switch (r->kind) {
     case EV_CLASS:
-        if (r->class.class < 256)
-            w->class_retries[r->class.class] = r->class.retries;
+        read_class(w, &r->class);
         break;
+    case EV_SETTINGS: read_settings(w, &r->settings); break;
     case EV_SUBMITTED: {
         struct job_book *j = job_book(w, s.job.n);
         j->tasks = r->submitted.tasks;
-        j->retries = w->class_retries[r->submitted.class % 256];
+        j->class = r->submitted.class;
+        j->retries = w->classes[r->submitted.class % 256].retries;
         break;
     }
     case EV_ASSIGNED: {
@@ -338,6 +436,7 @@ static void read_record(struct world *w, const struct record *r)
             violated(w, "I4: attempt %u of job %" PRIu64 " follows attempt %u", s.attempt, s.job.n, t->attempt);
         t->attempt = s.attempt;
         t->open = true;
+        read_held(w, s.job.n, true);
         w->stats.attempts++;
         break;
     }
@@ -346,6 +445,7 @@ static void read_record(struct world *w, const struct record *r)
         if (!t->open || t->attempt != s.attempt)
             violated(w, "I2: attempt %u of job %" PRIu64 " was revoked but was not open", s.attempt, s.job.n);
         t->open = false;
+        read_held(w, s.job.n, false);
         break;
     }
     case EV_ENDED: read_ended(w, &r->ended); break;
@@ -397,13 +497,103 @@ static int replay_record(void *arg, const struct record *r, struct err *err)
     return sched_apply(arg, r, err);
 }
 
+static void replay(struct world *w, struct sched *s, size_t from)
+{
+    struct buf rest = { w->journal.data + from, w->journal.size - from, 0 };
+    struct err err = { 0 };
+    if (w->journal.size > from && for_each_record(&rest, replay_record, s, &err) < 0)
+        violated(w, "replay: %s", err.text);
+}
+
 static struct sched *replayed(struct world *w)
 {
     struct sched *s = sched_new(&w->config);
-    struct err err = { 0 };
-    if (for_each_record(&w->journal, replay_record, s, &err) < 0)
-        violated(w, "replay: %s", err.text);
+    replay(w, s, 0);
     return s;
+}
+
+/* --- snapshots --- */
+
+static void add_piece(void *arg, struct bytes piece)
+{
+    buf_add(arg, piece.data, piece.size);
+}
+
+/* From the snapshot, if there is one, and what came after. */
+static struct sched *recovered(struct world *w)
+{
+    struct sched *s = sched_new(&w->config);
+    struct err err = { 0 };
+    if (w->snapshot_at > w->journal.size)
+        w->snapshot_at = 0; /* Records that were lost though they were committed: a planted bug. */
+    if (w->snapshot_at) {
+        struct sched_restore *r = sched_restore_new(s);
+        if (sched_restore_piece(r, buf_bytes(&w->snapshot), &err) < 0 || sched_restore_end(r, &err) < 0)
+            violated(w, "snapshot: %s", err.text);
+        sched_restore_free(r);
+        sched_check(s);
+    }
+    replay(w, s, w->snapshot_at);
+    return s;
+}
+
+/* As the master does it: from the last one and the journal since. */
+static void take_snapshot(struct world *w)
+{
+    struct sched *s = recovered(w);
+    buf_clear(&w->snapshot);
+    sched_snapshot(s, add_piece, &w->snapshot);
+    w->snapshot_at = w->journal.size;
+    sched_free(s);
+}
+
+static void compare_shadow(struct world *w)
+{
+    struct buf one = BUF_INIT, other = BUF_INIT;
+    struct sched_stats stats, shadow;
+    sched_snapshot(w->sched, add_piece, &one);
+    sched_snapshot(w->shadow, add_piece, &other);
+    sched_view_stats(w->sched, &stats);
+    sched_view_stats(w->shadow, &shadow);
+    if (memcmp(&stats, &shadow, offsetof(struct sched_stats, cycles)) != 0)
+        violated(w, "the snapshot and what came after do not give the numbers that the whole journal gives");
+    if (!bytes_equal(buf_bytes(&one), buf_bytes(&other)) || sched_view_hash(w->sched) != sched_view_hash(w->shadow))
+        violated(w, "the snapshot and what came after do not give the state that the whole journal gives");
+    buf_fini(&one);
+    buf_fini(&other);
+}
+
+static bool same_records(const struct effects *a, const struct effects *b)
+{
+    struct buf one = BUF_INIT, other = BUF_INIT;
+    bool same = a->records_count == b->records_count;
+    for (size_t i = 0; same && i < a->records_count; i++) {
+        buf_clear(&one);
+        buf_clear(&other);
+        record_encode(&one, &a->records[i]);
+        record_encode(&other, &b->records[i]);
+        same = bytes_equal(buf_bytes(&one), buf_bytes(&other));
+    }
+    buf_fini(&one);
+    buf_fini(&other);
+    return same;
+}
+
+/* State that a snapshot does not hold would show here, once it matters. */
+static void same_decision(struct world *w, const struct effects *fx, const struct effects *shadow)
+{
+    bool same = same_records(fx, shadow) && fx->sends_count == shadow->sends_count;
+    for (size_t i = 0; same && i < fx->sends_count; i++)
+        same = fx->sends[i].session == shadow->sends[i].session &&
+               fx->sends[i].message.kind == shadow->sends[i].message.kind;
+    if (!same)
+        violated(w, "a master that started from a snapshot decides otherwise than one that read the whole journal");
+}
+
+static void shadow_drop(struct world *w)
+{
+    sched_free(w->shadow);
+    w->shadow = NULL;
 }
 
 /* --- master --- */
@@ -417,6 +607,12 @@ static void master_step(struct world *w, struct sched_event *ev, struct sched_re
     struct effects fx;
     sched_step(w->sched, ev, &fx, result);
     sched_check(w->sched);
+    if (w->shadow) {
+        struct effects shadow;
+        struct sched_result ignored;
+        sched_step(w->shadow, ev, &shadow, &ignored);
+        same_decision(w, &fx, &shadow);
+    }
     master_effects(w, &fx);
 }
 
@@ -464,6 +660,7 @@ static void master_die(struct world *w, const char *why)
     w->alive = false;
     w->life++;
     sched_free(w->sched);
+    shadow_drop(w);
     gate_free(w->gate);
     w->sched = NULL;
     w->gate = NULL;
@@ -491,10 +688,14 @@ static void master_start(struct world *w)
 {
     if (w->alive)
         return;
-    w->sched = replayed(w);
+    bool from_snapshot = prng_chance(&w->snapshot_prng, 0.5);
+    w->sched = from_snapshot ? recovered(w) : replayed(w);
+    w->shadow = from_snapshot ? replayed(w) : NULL;
     if (w->failed)
         return;
     sched_check(w->sched);
+    if (from_snapshot)
+        compare_shadow(w);
     struct sched_stats stats;
     sched_view_stats(w->sched, &stats);
     w->alive = true;
@@ -504,8 +705,14 @@ static void master_start(struct world *w)
     w->pump_at_ms = -1;
     w->gate = gate_new(w->committed_seq + 1);
     struct effects fx;
-    sched_start(w->sched, stats.epoch + 1, "sim", prng_u64(&w->prng), w->now_ms - w->boot_ms, wall(w), &fx);
+    uint64_t seed = prng_u64(&w->prng);
+    sched_start(w->sched, stats.epoch + 1, "sim", seed, w->now_ms - w->boot_ms, wall(w), &fx);
     sched_check(w->sched);
+    if (w->shadow) {
+        struct effects shadow;
+        sched_start(w->shadow, stats.epoch + 1, "sim", seed, w->now_ms - w->boot_ms, wall(w), &shadow);
+        same_decision(w, &fx, &shadow);
+    }
     tell(w, "master starts, epoch %" PRIu64, stats.epoch + 1);
     master_effects(w, &fx);
     /* I1: whatever was acknowledged is there. */
@@ -599,6 +806,8 @@ static void master_commit(struct world *w)
     w->journal_last = w->journal.size;
     buf_add(&w->journal, w->pending.data, w->pending.size);
     buf_clear(&w->pending);
+    if (prng_chance(&w->snapshot_prng, 0.02))
+        take_snapshot(w);
     const struct gate_batch *batch = gate_commit(w->gate);
     master_perform(w, batch);
     if (!w->alive)
@@ -652,6 +861,37 @@ static int64_t run_time(const struct world *w, struct attempt_ref ref)
     }
 }
 
+static struct exec_command line_take(struct worker *k, size_t at)
+{
+    struct exec_command c = k->line[at];
+    memmove(&k->line[at], &k->line[at + 1], (--k->line_count - at) * sizeof k->line[0]);
+    return c;
+}
+
+static void process_start(struct world *w, struct worker *k, const struct exec_command *c, int64_t told_from_ms);
+
+static bool lease_holds(const struct worker *k) { return k->leased || BUG(start_unleased); }
+
+static void withdraw(struct world *w, struct worker *k, size_t at)
+{
+    struct exec_command c = line_take(k, at);
+    plan(w, w->now_ms + between(w, 0, 2), W_WITHDRAWN, k->number)->ref = c.ref;
+}
+
+/* The place of an attempt that has just ended goes to the first in line that asks for the same. */
+static void line_pass(struct world *w, struct worker *k, struct attempt_ref ended, struct resources need, int64_t told_ms)
+{
+    struct happening *h = plan(w, told_ms, W_VACATED, k->number);
+    h->ref = ended;
+    for (size_t i = 0; i < k->line_count; i++)
+        if (resources_equal(&k->line[i].need, &need) && (!k->line[i].overlap_never || lease_holds(k))) {
+            struct exec_command c = line_take(k, i);
+            h->passed_to = c.ref;
+            process_start(w, k, &c, told_ms);
+            return;
+        }
+}
+
 static void process_end(struct world *w, struct worker *k, struct process *p, enum reason reason, uint32_t code, uint32_t signal)
 {
     p->running = false;
@@ -661,41 +901,120 @@ static void process_end(struct world *w, struct worker *k, struct process *p, en
     t->result = p->result;
     if (!k->alive)
         return;
-    struct happening *h = plan(w, w->now_ms + between(w, 0, 2), W_SPAWNED, k->number);
-    h->ref = p->ref;
+    struct attempt_ref ref = p->ref;
+    struct resources need = p->need;
+    int64_t vacated_ms = (p->told_from_ms > w->now_ms ? p->told_from_ms : w->now_ms) + between(w, 0, 2);
+    line_pass(w, k, ref, need, vacated_ms);
+    struct happening *h = plan(w, vacated_ms + between(w, 0, 2), W_SPAWNED, k->number);
+    h->ref = ref;
 }
 
-static void process_start(struct world *w, struct worker *k, const struct exec_command *c)
+/* I5. What may not overlap runs nowhere else. */
+static void check_alone(struct world *w, const struct exec_command *c)
+{
+    for (int i = 0; i < w->workers_count; i++)
+        for (size_t p = 0; p < w->workers[i].processes_count; p++) {
+            const struct process *other = &w->workers[i].processes[p];
+            if (other->running && other->ref.job.n == c->ref.job.n && other->ref.task == c->ref.task)
+                violated(w, "I5: attempts %u and %u of job %" PRIu64 " task %d run at the same time", other->ref.attempt,
+                         c->ref.attempt, c->ref.job.n, (int)c->ref.task);
+        }
+}
+
+/* The executor's: it does not need the worker for it. */
+static void lease_due(struct world *w, struct worker *k)
+{
+    if (!k->leased || w->now_ms < k->lease_until_ms)
+        return;
+    k->leased = false;
+    for (size_t i = k->line_count; i-- > 0;)
+        if (k->line[i].overlap_never)
+            withdraw(w, k, i);
+    for (size_t i = 0; i < k->processes_count; i++)
+        if (k->processes[i].running && k->processes[i].exclusive) {
+            tell(w, "    worker %d: the lease of job=%" PRIu64 " attempt=%u has run out", k->number, k->processes[i].ref.job.n,
+                 k->processes[i].ref.attempt);
+            w->stats.fenced++;
+            process_end(w, k, &k->processes[i], REASON_LEASE_LOST, 0, 9);
+        }
+}
+
+static void lease_set(struct world *w, struct worker *k, int64_t until_ms)
+{
+    lease_due(w, k);
+    if (until_ms <= w->now_ms || (k->leased && until_ms <= k->lease_until_ms))
+        return;
+    k->leased = true;
+    k->lease_until_ms = until_ms;
+    plan(w, until_ms, W_LEASE, k->number);
+}
+
+static void process_start(struct world *w, struct worker *k, const struct exec_command *c, int64_t told_from_ms)
 {
     struct truth *t = truth_of(w, c->ref);
+    if (c->overlap_never)
+        check_alone(w, c);
     if (++t->spawns > 1)
         violated(w, "I4: attempt %u of job %" PRIu64 " task %d was spawned twice", c->ref.attempt, c->ref.job.n, (int)c->ref.task);
     w->stats.spawns++;
     tell(w, "    worker %d spawns job=%" PRIu64 " task=%d attempt=%u", k->number, c->ref.job.n, (int)c->ref.task, c->ref.attempt);
     k->processes = mem_grow(k->processes, &k->processes_cap, k->processes_count + 1, sizeof *k->processes);
     struct process *p = &k->processes[k->processes_count++];
-    *p = (struct process){ .ref = c->ref, .need = c->need, .running = true, .started_ms = w->now_ms };
+    *p = (struct process){ .ref = c->ref, .need = c->need, .running = true, .exclusive = c->overlap_never,
+                           .started_ms = w->now_ms, .told_from_ms = told_from_ms };
     p->traps_term = trait(w, c->ref, 3) % 5 == 0;
     p->ignores_term = trait(w, c->ref, 4) % 7 == 0;
-    p->ends_ms = w->now_ms + run_time(w, c->ref);
+    p->ends_ms = w->now_ms + run_time(w, c->ref) * (p->exclusive ? 4 : 1);
     struct resources used = { 0 };
     for (size_t i = 0; i < k->processes_count; i++)
         if (k->processes[i].running)
             resources_add(&used, &k->processes[i].need);
     if (!resources_fit(&used, &k->config.capacity))
         violated(w, "I7: worker %d runs more than it has", k->number);
-    struct happening *h = plan(w, w->now_ms + between(w, 0, 2), W_SPAWNED, k->number);
+    int64_t ends_ms = p->ends_ms;
+    struct happening *h = plan(w, told_from_ms + between(w, 0, 2), W_SPAWNED, k->number);
     h->ref = c->ref;
-    h = plan(w, p->ends_ms, W_PROC_END, k->number);
+    h = plan(w, ends_ms, W_PROC_END, k->number);
     h->ref = c->ref;
 }
 
 static void worker_exec(struct world *w, struct worker *k, const struct exec_command *c)
 {
-    if (c->verb == EXEC_START) {
-        process_start(w, k, c);
+    if (c->verb == EXEC_LEASE) {
+        lease_set(w, k, c->lease_until_ms + k->boot_ms);
         return;
     }
+    lease_due(w, k);
+    if (c->verb == EXEC_START && c->overlap_never && !lease_holds(k)) {
+        plan(w, w->now_ms + between(w, 0, 2), W_WITHDRAWN, k->number)->ref = c->ref;
+        return;
+    }
+    if (c->verb == EXEC_START) {
+        process_start(w, k, c, w->now_ms);
+        return;
+    }
+    if (c->verb == EXEC_LINE_UP) {
+        if (k->line_count == LINE_MAX_SIM) {
+            violated(w, "worker %d has more in line than fit", k->number);
+            return;
+        }
+        k->line[k->line_count] = *c;
+        k->line[k->line_count++].spec = (struct bytes){ NULL, 0 };
+        return;
+    }
+    for (size_t i = 0; i < k->line_count; i++) {
+        if (!attempt_equal(k->line[i].ref, c->ref))
+            continue;
+        if (c->verb != EXEC_CALL || (c->overlap_never && !lease_holds(k))) {
+            withdraw(w, k, i);
+            return;
+        }
+        struct exec_command waiting = line_take(k, i);
+        process_start(w, k, &waiting, w->now_ms);
+        return;
+    }
+    if (c->verb == EXEC_CALL || c->verb == EXEC_WITHDRAW)
+        return;
     struct process *p = process_of(k, c->ref);
     if (!p)
         return;
@@ -745,6 +1064,8 @@ static void worker_die(struct world *w, struct worker *k, bool reboot)
     else
         w->stats.worker_crashes++;
     k->alive = k->link = false;
+    k->line_count = 0;
+    k->leased &= !reboot;
     k->life++;
     uint64_t session = k->session;
     k->session = 0;
@@ -897,10 +1218,33 @@ static void proc_event(struct world *w, struct worker *k, struct attempt_ref ref
         return;
     struct agent_event ev = { .kind = AGENT_SPAWNED };
     ev.exec.ref = ref;
-    if (!p->running) {
+    if (!p->running && p->vacated) {
         ev.kind = AGENT_EXITED;
         ev.exec.result = p->result;
     }
+    worker_step(w, k, &ev);
+}
+
+static void vacated_event(struct world *w, struct worker *k, const struct happening *h)
+{
+    if (!k->alive)
+        return;
+    struct agent_event ev = { .kind = AGENT_VACATED };
+    struct process *p = process_of(k, h->ref);
+    if (p)
+        p->vacated = true;
+    ev.exec.ref = h->ref;
+    ev.exec.passed_to = h->passed_to;
+    worker_step(w, k, &ev);
+}
+
+static void withdrawn_event(struct world *w, struct worker *k, struct attempt_ref ref)
+{
+    if (!k->alive)
+        return;
+    struct agent_event ev = { .kind = AGENT_SPAWN_FAILED };
+    ev.exec.ref = ref;
+    ev.exec.result.reason = REASON_NEVER_STARTED;
     worker_step(w, k, &ev);
 }
 
@@ -990,6 +1334,12 @@ static void client_submit(struct world *w, struct sched_event *ev, struct after 
     struct job_request *q = &ev->submit;
     q->user = bytes_str(users[between(w, 0, 2)]);
     q->queue = bytes_str(chance(w, 0.8) ? "default" : "night");
+    q->account = bytes_str(chance(w, 0.7) ? ACCOUNT_DEFAULT : "lab");
+    if (w->token_there && chance(w, 0.15)) {
+        q->tokens = &w->token;
+        q->tokens_count = 1;
+        w->token = (struct named_resource){ "lic", (uint64_t)between(w, 1, 2) };
+    }
     q->name = bytes_str("job");
     q->need.v[RES_CPU] = (uint64_t)between(w, 1, 4) * 500;
     q->need.v[RES_MEM] = (uint64_t)between(w, 0, 4) << 28;
@@ -1006,6 +1356,9 @@ static void client_submit(struct world *w, struct sched_event *ev, struct after 
     q->time_limit_ms = chance(w, 0.3) ? between(w, 1000, 60000) : 0;
     q->lost_after_ms = chance(w, 0.5) ? 100000 : 0;
     q->held = chance(w, 0.05);
+    q->overlap_never = chance(w, 0.3);
+    if (q->overlap_never && q->lost_after_ms)
+        q->lost_after_ms = w->config.down_ms;
     if (chance(w, 0.1))
         q->begin_wall_ms = wall(w) + between(w, -1000, 120000);
     if (chance(w, 0.1))
@@ -1018,14 +1371,50 @@ static void client_submit(struct world *w, struct sched_event *ev, struct after 
     }
 }
 
+/* An administrator changes a limit, pauses a queue, buys licences. */
+static void client_set(struct world *w, struct sched_event *ev, struct party_settings *set)
+{
+    static const char *const users[] = { "ada", "grace", "alan" };
+    party_settings_default(set);
+    ev->kind = SCHED_SET;
+    ev->set.settings = set;
+    ev->set.kind = (enum party_kind)between(w, PARTY_QUEUE, PARTY_TOKEN);
+    if (chance(w, 0.7))
+        set->limits.most[LIMIT_RUNNING] = (uint64_t)between(w, 1, 4);
+    if (chance(w, 0.3))
+        set->limits.most[LIMIT_CPUS] = (uint64_t)between(w, 4, 12) * 500;
+    set->weight_milli = chance(w, 0.3) ? (uint64_t)between(w, 1, 5) * 1000 : 0;
+    switch (ev->set.kind) {
+    case PARTY_QUEUE:
+        ev->set.name = bytes_str(chance(w, 0.4) ? "default" : "night");
+        set->paused = chance(w, 0.3);
+        set->priority = chance(w, 0.2) ? between(w, -1, 1) : 0;
+        set->order = chance(w, 0.5) ? (enum order_kind)between(w, 0, ORDERS - 1) : ORDERS;
+        break;
+    case PARTY_USER: ev->set.name = bytes_str(users[between(w, 0, 2)]); break;
+    case PARTY_ACCOUNT:
+        ev->set.name = bytes_str("lab");
+        if (chance(w, 0.3))
+            set->parent = bytes_str("house");
+        break;
+    default:
+        *set = (struct party_settings){ .limits = limits_none, .order = ORDERS, .total = (uint64_t)between(w, 1, 3) };
+        ev->set.name = bytes_str("lic");
+        w->token_there = true;
+    }
+}
+
 static void client(struct world *w)
 {
     if (!w->alive || w->now_ms < w->paused_until_ms || gate_pending(w->gate) > 100000)
         return;
     struct sched_event ev = { .kind = SCHED_SUBMIT };
     struct after after;
+    struct party_settings set;
     int64_t dice = between(w, 0, 99);
-    if (w->submits_left > 0 && dice < 60) {
+    if (w->sets && dice >= 95) {
+        client_set(w, &ev, &set);
+    } else if (w->submits_left > 0 && dice < 60) {
         w->submits_left--;
         client_submit(w, &ev, &after);
     } else {
@@ -1175,7 +1564,16 @@ static void happen(struct world *w, struct happening *h)
         if (same_life)
             proc_event(w, k, h->ref);
         break;
+    case W_VACATED:
+        if (same_life)
+            vacated_event(w, k, h);
+        break;
+    case W_WITHDRAWN:
+        if (same_life)
+            withdrawn_event(w, k, h->ref);
+        break;
     case W_PROC_END: proc_ends(w, k, h->ref); break;
+    case W_LEASE: lease_due(w, k); break;
     case W_CLIENT:
         client(w);
         if (w->faulty)
@@ -1184,6 +1582,26 @@ static void happen(struct world *w, struct happening *h)
     case W_FAULT: fault(w); break;
     case W_HEAL: heal(w); break;
     }
+}
+
+/* A paused queue, or a limit that lets a job in never: it is taken away. */
+static bool unset(struct world *w, const struct why_report *why)
+{
+    for (size_t i = 0; i < why->limits_count; i++) {
+        const struct why_limit *l = &why->limits[i];
+        if (l->why != WHY_PAUSED && l->asked <= l->most)
+            continue; /* It will be let in by itself. */
+        struct party_settings set;
+        party_settings_default(&set);
+        set.total = 10;
+        struct sched_event ev = { .kind = SCHED_SET };
+        ev.set.kind = l->kind;
+        ev.set.name = l->name;
+        ev.set.settings = &set;
+        master_step(w, &ev, NULL);
+        return true;
+    }
+    return false;
 }
 
 /* Everything has ended. Held jobs are released and what can not ever run (or, by a clock that was wrong, not for hours) is
@@ -1205,7 +1623,9 @@ static bool all_ended(struct world *w)
             held |= why.all[i] == WHY_HELD;
             too_big |= why.all[i] == WHY_TOO_BIG;
         }
-        if (held) {
+        if (unset(w, &why)) {
+            all = false;
+        } else if (held) {
             struct sched_event ev = { .kind = SCHED_RELEASE };
             ev.cancel.job = id;
             ev.cancel.task = TASK_ALL;
@@ -1237,6 +1657,7 @@ static void draw_faults(struct world *w)
     w->partitions = chance(w, 0.5);
     w->pauses = chance(w, 0.4);
     w->clock_jumps = chance(w, 0.4);
+    w->sets = chance(w, 0.5);
     w->store_errors = chance(w, 0.4);
     w->reboots = chance(w, 0.4);
     w->liars = chance(w, 0.3);
@@ -1247,19 +1668,27 @@ static void draw_faults(struct world *w)
 static void world_begin(struct world *w)
 {
     prng_seed(&w->prng, w->seed);
+    prng_seed(&w->snapshot_prng, ~w->seed);
     heap_init(&w->agenda, happening_before);
     draw_faults(w);
     w->faulty = true;
     w->pump_at_ms = -1;
     sched_config_default(&w->config);
-    w->config.order = chance(w, 0.5) ? ORDER_PRIORITY : ORDER_FIFO;
+    w->config.order = (enum order_kind)prng_below(&w->prng, ORDERS);
     w->config.place = chance(w, 0.5) ? PLACE_BINPACK : PLACE_SPREAD;
+    w->config.backfill = (enum sched_backfill)prng_below(&w->prng, BACKFILLS);
+    if (chance(w, 0.5)) { /* Nothing to spare between the end of a lease and the next attempt. */
+        w->config.kill_grace_ms = 100;
+        w->config.down_ms = w->config.lost_after_ms = 60000;
+    }
     memset(w->config.token_key, 7, sizeof w->config.token_key);
     for (int i = 0; i < w->workers_count; i++) {
         struct worker *k = &w->workers[i];
         k->number = i;
         k->pump_at_ms = -1;
         agent_config_default(&k->config);
+        k->config.line_max = LINE_MAX_SIM;
+        k->config.line_spec_bytes = SIZE_MAX;
         k->config.worker = (struct worker_id){ w->seed, (uint64_t)i + 1 };
         snprintf(k->config.name, sizeof k->config.name, "node-%d", i + 1);
         k->config.capacity.v[RES_CPU] = (uint64_t)between(w, 2, 8) * 1000;
@@ -1282,7 +1711,9 @@ static void world_end(struct world *w)
     }
     heap_fini(&w->agenda);
     sched_free(w->sched);
+    shadow_drop(w);
     gate_free(w->gate);
+    buf_fini(&w->snapshot);
     buf_fini(&w->journal);
     buf_fini(&w->pending);
     for (int i = 0; i < w->workers_count; i++) {

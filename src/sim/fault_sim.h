@@ -4,7 +4,7 @@
  * cut links one way or both, crash and restart the master or a worker between any two of its effects, reboot a node, kill its
  * nursery, pause a process, make wall clocks jump, and fail a commit (rolled back for want of space, or unknown: there or not).
  * After each event the invariants of the guarantees are checked: I1 what was acknowledged is there, I2 one terminal state, I3 the
- * committed end is the one the process had, I4 one spawn per attempt, I6 everything ends once the faults do, I7 no node is
+ * committed end is the one the process had, I4 one spawn per attempt, I5 attempts that may not overlap do not, I6 everything ends once the faults do, I7 no node is
  * overbooked, I8 attempts within their limits and infrastructure not counted, I9 nothing is dispatched after a cancel, I10 records
  * without holes; and that the replayed journal gives the state that is live. The same seed gives the same run, byte for byte. */
 #ifndef ROTA_SIM_FAULT_SIM_H
@@ -22,7 +22,7 @@ struct fault_sim_options {
 };
 
 struct fault_sim_stats {
-    uint64_t events, messages, lost, doubled, commits, records, master_crashes, worker_crashes, reboots, partitions, pauses,
+    uint64_t events, messages, lost, doubled, commits, records, master_crashes, worker_crashes, reboots, fenced, partitions, pauses,
         clock_steps, commit_errors, jobs, tasks, attempts, spawns;
     int64_t virtual_ms;
 };

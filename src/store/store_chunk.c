@@ -43,8 +43,8 @@ int store_chunk_walk(const struct store_chunk *c, uint64_t from_seq,
             return rc;
     }
     if (seq - c->first_seq != c->count)
-        return err_set(err, ERR_CORRUPT, "%" PRIu64 " records at %" PRIu64 " where %" PRIu64 " belong", seq - c->first_seq,
-                       c->first_seq, c->count);
+        return err_set(err, ERR_CORRUPT, "%" PRIu64 " records at %" PRIu64 " where %" PRIu64 " belong",
+                       seq - c->first_seq, c->first_seq, c->count);
     return 0;
 }
 

@@ -15,7 +15,8 @@ static struct record numbered(uint64_t seq)
 
 static struct store_chunk chunk_of(uint64_t first_seq, uint64_t count, const struct buf *body)
 {
-    return (struct store_chunk){ first_seq, count, store_chunk_sum(first_seq, count, buf_bytes(body)), buf_bytes(body) };
+    return (struct store_chunk){ first_seq, count, store_chunk_sum(first_seq, count, buf_bytes(body)),
+                                 buf_bytes(body) };
 }
 
 static int count_record(void *arg, const struct record *r, struct err *err)

@@ -86,7 +86,8 @@ void rig_number(struct store_rig *rig, struct record *records, size_t count)
     }
 }
 
-void rig_commit(struct store_rig *rig, struct record *records, size_t count, const struct store_job *jobs, size_t jobs_count)
+void rig_commit(struct store_rig *rig, struct record *records, size_t count, const struct store_job *jobs,
+                size_t jobs_count)
 {
     rig_number(rig, records, count);
     struct store_batch batch = { .records = records, .records_count = count, .jobs = jobs, .jobs_count = jobs_count,
@@ -127,7 +128,9 @@ struct record t_ended(uint64_t job, uint32_t task, uint32_t attempt, uint32_t no
 
 struct store_job t_job(uint64_t job, const char *spec, const char *owner, const char *key)
 {
-    return (struct store_job){ { job }, bytes_str(spec), bytes_str(owner), bytes_str(key), bytes_str(key ? "digest" : NULL) };
+    return (struct store_job){
+        { job }, bytes_str(spec), bytes_str(owner), bytes_str(key), bytes_str(key ? "digest" : NULL)
+    };
 }
 
 static struct record t_cancel(uint64_t job, uint32_t task, uint32_t final)
@@ -219,7 +222,8 @@ static void test_order(void **state)
     autofree struct record *records = mem_zero(1500, sizeof *records);
     for (size_t i = 0; i < 1500; i++) {
         if (i % 100 == 99)
-            records[i] = (struct record){ .kind = EV_NODE_STATE, .node_state = { 7, NODE_READY, bytes_of(longest, i * 40) } };
+            records[i] =
+                (struct record){ .kind = EV_NODE_STATE, .node_state = { 7, NODE_READY, bytes_of(longest, i * 40) } };
         else
             records[i] = t_submitted(i + 1, 0);
     }
@@ -371,11 +375,20 @@ static void test_rules_of_ends(void **state)
     struct store_rig *rig = *state;
     rig_lead(rig, 1);
     struct record records[] = {
-        t_submitted(1, 0), t_assigned(1, TASK_SINGLE, 1, 1), t_ended(1, TASK_SINGLE, 1, 1, JOB_FAILED),
-        t_submitted(2, 9), t_assigned(2, 4, 1, 1), t_ended(2, 4, 1, 1, JOB_SUCCEEDED), t_cancel(2, 5, 1), t_array_ended(2),
-        t_submitted(3, 0), t_cancel(3, TASK_SINGLE, 1),
-        t_submitted(4, 0), t_cancel(4, TASK_ALL, 0),
-        t_submitted(5, 9), t_cancel(5, TASK_ALL, 1),
+        t_submitted(1, 0),
+        t_assigned(1, TASK_SINGLE, 1, 1),
+        t_ended(1, TASK_SINGLE, 1, 1, JOB_FAILED),
+        t_submitted(2, 9),
+        t_assigned(2, 4, 1, 1),
+        t_ended(2, 4, 1, 1, JOB_SUCCEEDED),
+        t_cancel(2, 5, 1),
+        t_array_ended(2),
+        t_submitted(3, 0),
+        t_cancel(3, TASK_SINGLE, 1),
+        t_submitted(4, 0),
+        t_cancel(4, TASK_ALL, 0),
+        t_submitted(5, 9),
+        t_cancel(5, TASK_ALL, 1),
     };
     rig_commit(rig, records, COUNT(records), NULL, 0);
     refused(rig, t_cancel(1, TASK_SINGLE, 1));
@@ -400,7 +413,8 @@ static void test_rules_of_jobs(void **state)
     struct store_rig *rig = *state;
     rig_lead(rig, 1);
     struct record records[] = { t_submitted(1, 0), t_submitted(2, 0), t_submitted(3, 0) };
-    struct store_job jobs[] = { t_job(2, "two", "bob", "k1"), t_job(1, "one", "alice", "k1"), t_job(3, "three", "alice", NULL) };
+    struct store_job jobs[] = { t_job(2, "two", "bob", "k1"), t_job(1, "one", "alice", "k1"),
+                                t_job(3, "three", "alice", NULL) };
     rig_commit(rig, records, 3, jobs, 3);
     refused(rig, t_submitted(1, 0));
     struct record batch[2] = { t_submitted(99, 0), t_submitted(98, 0) };
@@ -413,7 +427,7 @@ static void test_rules_of_jobs(void **state)
     struct store_job stray[2] = { t_job(99, "spec", "eve", "k99"), t_job(97, "spec", "eve", NULL) };
     rig_number(rig, batch, 2);
     expect_refused(rig, batch, 2, stray, 2, NULL, 0);
-    struct store_tail tail = { { { 99 }, TASK_SINGLE, 1 }, bytes_str("a"), bytes_str("b") };
+    struct store_tail tail = { { { 99 }, TASK_SINGLE, 1 }, bytes_str("a"), bytes_str("b"), bytes_str("") };
     rig_number(rig, batch, 2);
     expect_refused(rig, batch, 2, NULL, 0, &tail, 1);
     batch[0].seq = rig->seq + 2; /* a hole */
@@ -424,6 +438,14 @@ static void test_rules_of_jobs(void **state)
     expect_refused(rig, batch, 2, NULL, 0, NULL, 0);
 }
 
+static bool begins(struct store_rig *rig, const char *owner, const char *beginning)
+{
+    bool used = false;
+    struct err err;
+    assert_int_equal(rig->store->ops->key_begins(rig->store, bytes_str(owner), bytes_str(beginning), &used, &err), 0);
+    return used;
+}
+
 static void test_specs_and_keys(void **state)
 {
     struct store_rig *rig = *state;
@@ -432,12 +454,15 @@ static void test_specs_and_keys(void **state)
     static char big[300000];
     memset(big, 'z', sizeof big);
     struct record records[] = { t_submitted(1, 0), t_submitted(2, 0), t_submitted(3, 0), t_submitted(4, 0) };
-    struct store_job jobs[] = { t_job(1, "one", "alice", "key"), t_job(2, "two", "bob", "key"), t_job(3, "three", "alice", NULL) };
+    struct store_job jobs[] = { t_job(1, "one", "alice", "key"), t_job(2, "two", "bob", "key"),
+                                t_job(3, "three", "alice", NULL) };
     jobs[2].spec = bytes_of(big, sizeof big);
     rig_commit(rig, records, 4, jobs, 3);
-    for (int round = 0; round < 2; round++) {
+    for (int round = 0; round < 4; round++) {
         struct buf out = BUF_INIT;
         job_id job;
+        if (round % 2)
+            ops->hold(rig->store, true);
         assert_int_equal(ops->spec(rig->store, (job_id){ 1 }, &out, NULL), 0);
         assert_string_equal(out.data, "one");
         assert_int_equal(ops->spec(rig->store, (job_id){ 3 }, &out, NULL), 0); /* adds */
@@ -452,9 +477,20 @@ static void test_specs_and_keys(void **state)
         assert_int_equal(ops->key(rig->store, bytes_str("alice"), bytes_str("key"), &job, NULL, NULL), 0);
         assert_int_equal(job.n, 1);
         struct err err = { .code = ERR_OK };
-        assert_int_equal(ops->key(rig->store, bytes_str("carol"), bytes_str("key"), &job, NULL, &err), -(int)ERR_NOT_FOUND);
+        assert_int_equal(ops->key(rig->store, bytes_str("carol"), bytes_str("key"), &job, NULL, &err),
+                         -(int)ERR_NOT_FOUND);
         assert_int_equal(err.code, ERR_NOT_FOUND);
-        assert_int_equal(ops->key(rig->store, bytes_str("alice"), bytes_str(""), &job, NULL, NULL), -(int)ERR_NOT_FOUND);
+        assert_int_equal(ops->key(rig->store, bytes_str("alice"), bytes_str(""), &job, NULL, NULL),
+                         -(int)ERR_NOT_FOUND);
+        assert_true(begins(rig, "alice", "k"));
+        assert_true(begins(rig, "alice", "key"));
+        assert_false(begins(rig, "alice", "key1"));
+        assert_false(begins(rig, "alice", "j"));
+        assert_false(begins(rig, "alice", "l"));
+        assert_false(begins(rig, "carol", "key"));
+        assert_true(begins(rig, "bob", "key"));
+        if (round % 2)
+            ops->hold(rig->store, false);
         buf_fini(&out);
         rig_reopen(rig);
         ops = rig->store->ops;
@@ -473,7 +509,8 @@ static void add_row(void *arg, const struct store_attempt *a)
     rows->row[rows->count++] = *a;
 }
 
-static struct rows attempts_of(struct store_rig *rig, uint64_t job, uint32_t task, uint32_t attempt, size_t max, bool page)
+static struct rows attempts_of(struct store_rig *rig, uint64_t job, uint32_t task, uint32_t attempt, size_t max,
+                               bool page)
 {
     struct rows rows = { .count = 0 };
     struct attempt_ref from = { { job }, task, attempt };
@@ -486,10 +523,12 @@ static void test_attempts(void **state)
 {
     struct store_rig *rig = *state;
     rig_lead(rig, 1);
-    struct record first[] = { t_submitted(1, 0), t_submitted(2, 0), t_assigned(1, TASK_SINGLE, 1, 5), t_assigned(2, TASK_SINGLE, 1, 6) };
+    struct record first[] = { t_submitted(1, 0), t_submitted(2, 0), t_assigned(1, TASK_SINGLE, 1, 5),
+                              t_assigned(2, TASK_SINGLE, 1, 6) };
     struct record second[] = { t_started(1, TASK_SINGLE, 1, 5) };
-    struct record third[] = { t_started(1, TASK_SINGLE, 1, 5), t_ended(1, TASK_SINGLE, 1, 5, 0), t_assigned(1, TASK_SINGLE, 2, 7),
-                              t_started(1, TASK_SINGLE, 2, 7), t_ended(1, TASK_SINGLE, 2, 7, JOB_FAILED) };
+    struct record third[] = { t_started(1, TASK_SINGLE, 1, 5), t_ended(1, TASK_SINGLE, 1, 5, 0),
+                              t_assigned(1, TASK_SINGLE, 2, 7), t_started(1, TASK_SINGLE, 2, 7),
+                              t_ended(1, TASK_SINGLE, 2, 7, JOB_FAILED) };
     struct record fourth[] = { { .kind = EV_REVOKED, .revoked = { 2, TASK_SINGLE, 1, 6, REASON_NEVER_STARTED, 0 } },
                                t_assigned(2, TASK_SINGLE, 2, 8) };
     rig_commit(rig, first, COUNT(first), NULL, 0);
@@ -552,8 +591,9 @@ static void test_attempts_of_arrays(void **state)
     struct rows all = attempts_of(rig, 1, TASK_ALL, 0, 99, false);
     assert_int_equal(all.count, 9); /* 1+2 for each of the tasks 1 2, 4 5, 7 8 */
     for (size_t i = 1; i < all.count; i++)
-        assert_true(all.row[i].ref.task > all.row[i - 1].ref.task ||
-                    (all.row[i].ref.task == all.row[i - 1].ref.task && all.row[i].ref.attempt > all.row[i - 1].ref.attempt));
+        assert_true(
+            all.row[i].ref.task > all.row[i - 1].ref.task ||
+            (all.row[i].ref.task == all.row[i - 1].ref.task && all.row[i].ref.attempt > all.row[i - 1].ref.attempt));
     assert_int_equal(attempts_of(rig, 1, 5, 0, 99, false).count, 2);
     assert_int_equal(attempts_of(rig, 1, 5, 2, 99, false).count, 1);
     assert_int_equal(attempts_of(rig, 1, 0, 0, 99, false).count, 0);
@@ -576,14 +616,17 @@ static void test_tails(void **state)
 {
     struct store_rig *rig = *state;
     rig_lead(rig, 1);
-    struct record records[] = { t_submitted(1, 9), t_assigned(1, 0, 1, 1), t_assigned(1, 1, 1, 1), t_assigned(1, 2, 1, 1),
-                                t_ended(1, 0, 1, 1, 0), t_ended(1, 1, 1, 1, JOB_FAILED), t_ended(1, 2, 1, 1, JOB_FAILED) };
+    struct record records[] = {
+        t_submitted(1, 9),      t_assigned(1, 0, 1, 1),          t_assigned(1, 1, 1, 1),         t_assigned(1, 2, 1, 1),
+        t_ended(1, 0, 1, 1, 0), t_ended(1, 1, 1, 1, JOB_FAILED), t_ended(1, 2, 1, 1, JOB_FAILED)
+    };
     static char big[65536];
     memset(big, 'o', sizeof big);
-    struct store_tail tails[] = { { { { 1 }, 2, 1 }, bytes_of(big, sizeof big), bytes_str("") },
-                                  { { { 1 }, 0, 1 }, bytes_str("out"), bytes_str("err") } };
+    struct store_tail tails[] = { { { { 1 }, 2, 1 }, bytes_of(big, sizeof big), bytes_str(""), bytes_str("") },
+                                  { { { 1 }, 0, 1 }, bytes_str("out"), bytes_str("err"), bytes_str("") },
+                                  { { { 1 }, 1, 1 }, bytes_str(""), bytes_str(""), bytes_str("series") } };
     rig_number(rig, records, COUNT(records));
-    struct store_batch batch = { .records = records, .records_count = COUNT(records), .tails = tails, .tails_count = 2,
+    struct store_batch batch = { .records = records, .records_count = COUNT(records), .tails = tails, .tails_count = 3,
                                  .epoch = 1 };
     assert_int_equal(rig_append(rig, &batch), STORE_COMMITTED);
     for (int round = 0; round < 2; round++) {
@@ -597,8 +640,15 @@ static void test_tails(void **state)
         assert_int_equal(ops->tails(rig->store, (struct attempt_ref){ { 1 }, 2, 1 }, &out, &errs, NULL), 0);
         assert_int_equal(out.size, sizeof big);
         assert_int_equal(errs.size, 0);
-        assert_int_equal(ops->tails(rig->store, (struct attempt_ref){ { 1 }, 1, 1 }, &out, &errs, NULL), -(int)ERR_NOT_FOUND);
-        assert_int_equal(ops->tails(rig->store, (struct attempt_ref){ { 2 }, 0, 1 }, &out, &errs, NULL), -(int)ERR_NOT_FOUND);
+        assert_int_equal(ops->tails(rig->store, (struct attempt_ref){ { 1 }, 1, 1 }, &out, &errs, NULL),
+                         -(int)ERR_NOT_FOUND);
+        assert_int_equal(ops->tails(rig->store, (struct attempt_ref){ { 2 }, 0, 1 }, &out, &errs, NULL),
+                         -(int)ERR_NOT_FOUND);
+        buf_clear(&out);
+        assert_int_equal(ops->usage(rig->store, (struct attempt_ref){ { 1 }, 1, 1 }, &out, NULL), 0);
+        assert_string_equal(out.data, "series");
+        assert_int_equal(ops->usage(rig->store, (struct attempt_ref){ { 1 }, 0, 1 }, &out, NULL), -(int)ERR_NOT_FOUND);
+        assert_int_equal(ops->usage(rig->store, (struct attempt_ref){ { 2 }, 0, 1 }, &out, NULL), -(int)ERR_NOT_FOUND);
         buf_fini(&out);
         buf_fini(&errs);
         rig_reopen(rig);
@@ -693,7 +743,13 @@ struct history {
     struct record records[700];
     size_t count;
     uint64_t jobs;
-    struct { bool array, over; struct { uint32_t attempt; bool open, over; } task[HISTORY_TASKS]; } job[HISTORY_JOBS + 1];
+    struct {
+        bool array, over;
+        struct {
+            uint32_t attempt;
+            bool open, over;
+        } task[HISTORY_TASKS];
+    } job[HISTORY_JOBS + 1];
 };
 
 static void history_task(struct history *h, uint64_t job, struct record *r)
@@ -816,15 +872,100 @@ static int teardown(void **state)
     return 0;
 }
 
+/* --- snapshots --- */
+
+struct pieces {
+    struct buf bytes;
+    size_t count, stop_at;
+};
+
+static void three_pieces(void *arg, void (*emit)(void *to, struct bytes piece), void *to)
+{
+    const char *text = arg;
+    emit(to, bytes_of(text, 1));
+    emit(to, bytes_of(text + 1, 2));
+    autofree char *large = mem_zero(1, 300000);
+    emit(to, bytes_of(large, 300000));
+}
+
+static int see_piece(void *arg, struct bytes piece, struct err *err)
+{
+    struct pieces *p = arg;
+    if (p->stop_at && p->count + 1 == p->stop_at)
+        return err_set(err, ERR_TIMEOUT, "enough");
+    p->count++;
+    buf_add(&p->bytes, piece.data, piece.size);
+    return 0;
+}
+
+static void expect_snapshot(struct store_rig *rig, uint64_t expected_seq, const char *start)
+{
+    struct pieces p = { .count = 0 };
+    struct err err;
+    uint64_t seq = 0;
+    if (rig->store->ops->snapshot_load(rig->store, &seq, see_piece, &p, &err) < 0)
+        fail_msg("%s", err.text);
+    assert_true(seq == expected_seq && p.count == 3 && p.bytes.size == 300003);
+    assert_memory_equal(p.bytes.data, start, 3);
+    buf_fini(&p.bytes);
+}
+
+static void test_snapshots(void **state)
+{
+    struct store_rig *rig = *state;
+    const struct store_ops *ops = rig->store->ops;
+    struct err err;
+    uint64_t seq;
+    struct pieces p = { .count = 0 };
+    char abc[] = "abc", xyz[] = "xyz";
+    assert_int_equal(ops->snapshot_load(rig->store, &seq, see_piece, &p, &err), -(int)ERR_NOT_FOUND);
+    rig_lead(rig, 1);
+    struct record two[] = { t_submitted(1, 0), t_submitted(2, 0) };
+    struct store_job jobs[] = { t_job(1, "a", "", NULL), t_job(2, "b", "", NULL) };
+    rig_commit(rig, two, 2, jobs, 2);
+    /* Of a moment that was: the end of a batch. */
+    assert_int_equal(ops->snapshot_save(rig->store, 2, three_pieces, abc, &err), -(int)ERR_CORRUPT);
+    assert_int_equal(ops->snapshot_save(rig->store, 4, three_pieces, abc, &err), -(int)ERR_CORRUPT);
+    assert_int_equal(ops->snapshot_save(rig->store, 3, three_pieces, abc, &err), 0);
+    expect_snapshot(rig, 3, "abc");
+    struct record more[] = { t_submitted(3, 0) };
+    struct store_job more_jobs[] = { t_job(3, "c", "", NULL) };
+    rig_commit(rig, more, 1, more_jobs, 1);
+    expect_snapshot(rig, 3, "abc");
+    assert_int_equal(ops->snapshot_save(rig->store, 4, three_pieces, xyz, &err), 0);
+    rig_reopen(rig);
+    expect_snapshot(rig, 4, "xyz");
+    p.stop_at = 2;
+    assert_int_equal(rig->store->ops->snapshot_load(rig->store, &seq, see_piece, &p, &err), -(int)ERR_TIMEOUT);
+    buf_fini(&p.bytes);
+    struct seen s = { .count = 0 };
+    assert_int_equal(rig->store->ops->replay_apart(rig->store, 3, 1, see, &s, &err), 0);
+    assert_true(s.count == 1 && s.numbers[0] == 3);
+    buf_fini(&s.bytes);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int store_conformance(const struct store_world *world)
 {
     static const struct CMUnitTest tests[] = {
-        TEST(test_fresh), TEST(test_order), TEST(test_replay_bounds), TEST(test_epoch), TEST(test_rules_of_attempts),
-        TEST(test_rules_of_ends), TEST(test_rules_of_jobs), TEST(test_specs_and_keys), TEST(test_attempts),
-        TEST(test_attempts_of_arrays), TEST(test_tails), TEST(test_append_inside_commit), TEST(test_close_in_flight),
-        TEST(test_second_opener), TEST(test_stats), TEST(test_random_history),
+        TEST(test_fresh),
+        TEST(test_order),
+        TEST(test_replay_bounds),
+        TEST(test_epoch),
+        TEST(test_rules_of_attempts),
+        TEST(test_rules_of_ends),
+        TEST(test_rules_of_jobs),
+        TEST(test_specs_and_keys),
+        TEST(test_attempts),
+        TEST(test_attempts_of_arrays),
+        TEST(test_tails),
+        TEST(test_append_inside_commit),
+        TEST(test_close_in_flight),
+        TEST(test_second_opener),
+        TEST(test_stats),
+        TEST(test_random_history),
+        TEST(test_snapshots),
     };
     char name[64];
     int failed = 0;

@@ -1,4 +1,4 @@
-/* store_conformance.h: what every store must do, as tests. A store's own test calls store_conformance with its world. */
+/* store_conformance.h: what every store must do, as tests. A store's own test calls it with its world. */
 #ifndef ROTA_STORE_CONFORMANCE_H
 #define ROTA_STORE_CONFORMANCE_H
 
@@ -36,7 +36,8 @@ void rig_begin(struct store_rig *rig, const struct store_batch *batch);
 enum store_outcome rig_wait(struct store_rig *rig);
 enum store_outcome rig_append(struct store_rig *rig, const struct store_batch *batch);
 /* Appends the records, which get their numbers, with the jobs and tails; fails the test if they are not committed. */
-void rig_commit(struct store_rig *rig, struct record *records, size_t count, const struct store_job *jobs, size_t jobs_count);
+void rig_commit(struct store_rig *rig, struct record *records, size_t count, const struct store_job *jobs,
+                size_t jobs_count);
 void rig_lead(struct store_rig *rig, uint64_t epoch);
 void rig_number(struct store_rig *rig, struct record *records, size_t count);
 

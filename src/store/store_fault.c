@@ -139,9 +139,20 @@ static int fault_spec(struct store *s, job_id job, struct buf *out, struct err *
     return inner(s)->ops->spec(inner(s), job, out, err);
 }
 
-static int fault_key(struct store *s, struct bytes owner, struct bytes key, job_id *job, struct buf *digest, struct err *err)
+static int fault_key(struct store *s, struct bytes owner, struct bytes key, job_id *job, struct buf *digest,
+                     struct err *err)
 {
     return inner(s)->ops->key(inner(s), owner, key, job, digest, err);
+}
+
+static void fault_hold(struct store *s, bool on)
+{
+    inner(s)->ops->hold(inner(s), on);
+}
+
+static int fault_key_begins(struct store *s, struct bytes owner, struct bytes beginning, bool *used, struct err *err)
+{
+    return inner(s)->ops->key_begins(inner(s), owner, beginning, used, err);
 }
 
 static int fault_attempts(struct store *s, struct attempt_ref from, size_t max,
@@ -156,10 +167,39 @@ static int fault_attempts_page(struct store *s, struct attempt_ref from, size_t 
     return inner(s)->ops->attempts_page(inner(s), from, max, each, arg, err);
 }
 
+static int fault_replay_apart(struct store *s, uint64_t from_seq, uint64_t max,
+                              int (*each)(void *arg, const struct record *r, struct err *err), void *arg,
+                              struct err *err)
+{
+    return inner(s)->ops->replay_apart(inner(s), from_seq, max, each, arg, err);
+}
+
+static int fault_snapshot_save(struct store *s, uint64_t seq, store_snapshot_write *write, void *arg, struct err *err)
+{
+    return inner(s)->ops->snapshot_save(inner(s), seq, write, arg, err);
+}
+
+static int fault_snapshot_load(struct store *s, uint64_t *seq,
+                               int (*each)(void *arg, struct bytes piece, struct err *err), void *arg, struct err *err)
+{
+    return inner(s)->ops->snapshot_load(inner(s), seq, each, arg, err);
+}
+
+static void fault_note_epoch(struct store *s, uint64_t epoch)
+{
+    if (inner(s)->ops->note_epoch)
+        inner(s)->ops->note_epoch(inner(s), epoch);
+}
+
 static int fault_tails(struct store *s, struct attempt_ref ref, struct buf *stdout_tail, struct buf *stderr_tail,
                        struct err *err)
 {
     return inner(s)->ops->tails(inner(s), ref, stdout_tail, stderr_tail, err);
+}
+
+static int fault_usage(struct store *s, struct attempt_ref ref, struct buf *out, struct err *err)
+{
+    return inner(s)->ops->usage(inner(s), ref, out, err);
 }
 
 static int fault_job_events(struct store *s, job_id job, uint64_t from_seq, size_t max,
@@ -195,12 +235,19 @@ static const struct store_ops fault_ops = {
     .refill_reserve = fault_refill_reserve,
     .spec = fault_spec,
     .key = fault_key,
+    .key_begins = fault_key_begins,
+    .hold = fault_hold,
     .attempts = fault_attempts,
     .tails = fault_tails,
+    .usage = fault_usage,
     .job_events = fault_job_events,
     .backup = fault_backup,
     .stats = fault_stats,
     .close = fault_close,
+    .replay_apart = fault_replay_apart,
+    .snapshot_save = fault_snapshot_save,
+    .snapshot_load = fault_snapshot_load,
+    .note_epoch = fault_note_epoch,
     .attempts_page = fault_attempts_page,
 };
 

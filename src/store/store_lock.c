@@ -19,11 +19,11 @@
 struct lock_note { /* the contents of store.lock; read and written whole */
     char magic[8];
     uint64_t pid;
-    uint64_t inode; /* of the database file that seq speaks of */
     uint64_t seq;
+    uint64_t epoch;
     uint64_t sum;
 };
-static const char lock_magic[8] = "rotalck1";
+static const char lock_magic[8] = "rotalck2";
 
 struct store_lock {
     int fd, database_fd;
@@ -115,12 +115,9 @@ int store_lock_database(struct store_lock *l, const char *path, struct err *err)
         return rc;
     /* The log is found by the name of the database: opened under its other name the file would be read without it. */
     if (st.st_nlink != 1)
-        return err_field(err, ERR_CORRUPT, NULL, "remove the other name of the file, or copy the store with `rota backup`",
-                         "%s has %ju names (hard links), and its log belongs to only one of them", path,
-                         (uintmax_t)st.st_nlink);
-    if (l->note.inode != st.st_ino)
-        l->note.seq = 0;
-    l->note.inode = st.st_ino;
+        return err_field(
+            err, ERR_CORRUPT, NULL, "remove the other name of the file, or copy the store with `rota backup`",
+            "%s has %ju names (hard links), and its log belongs to only one of them", path, (uintmax_t)st.st_nlink);
     l->note.pid = (uint64_t)getpid();
     note_write(l);
     return 0;
@@ -144,6 +141,17 @@ uint64_t store_lock_seq(const struct store_lock *l)
 void store_lock_set_seq(struct store_lock *l, uint64_t seq)
 {
     l->note.seq = seq;
+    note_write(l);
+}
+
+uint64_t store_lock_epoch(const struct store_lock *l)
+{
+    return l->note.epoch;
+}
+
+void store_lock_set_epoch(struct store_lock *l, uint64_t epoch)
+{
+    l->note.epoch = epoch;
     note_write(l);
 }
 

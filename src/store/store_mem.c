@@ -27,7 +27,7 @@ struct mem_job {
 };
 
 struct mem_attempt { struct attempt_ref ref; uint64_t assigned, started, ended; };
-struct mem_tail { struct attempt_ref ref; uint64_t seq; struct buf out, errs; };
+struct mem_tail { struct attempt_ref ref; uint64_t seq; struct buf out, errs, usage; };
 
 /* What is stored; outlives its handles if it has a name. */
 struct mem_data {
@@ -44,6 +44,9 @@ struct mem_data {
     struct store_map job_at, key_at, tail_at;  /* indices */
     struct store_map open_at, attempt_at;      /* indices of attempts, by (job, task) and (job, task and attempt) */
     struct store_map terminal;
+    /* The snapshot: pieces, each behind its size. */
+    struct buf snapshot;
+    uint64_t snapshot_seq; /* 0: there is none */
 };
 
 struct store_mem {
@@ -96,6 +99,7 @@ static void tail_fini(struct mem_tail *t)
 {
     buf_fini(&t->out);
     buf_fini(&t->errs);
+    buf_fini(&t->usage);
 }
 
 static void views_fini(struct mem_data *d)
@@ -222,6 +226,7 @@ static void tail_add(struct store_mem *s, struct attempt_ref ref, uint64_t seq)
         *t = (struct mem_tail){ .ref = ref, .seq = seq };
         buf_add(&t->out, from->stdout_tail.data, from->stdout_tail.size);
         buf_add(&t->errs, from->stderr_tail.data, from->stderr_tail.size);
+        buf_add(&t->usage, from->usage.data, from->usage.size);
         store_map_put(&d->tail_at, key_attempt(ref), d->tails_count++);
         return;
     }
@@ -233,8 +238,9 @@ static int on_ended(void *arg, struct attempt_ref ref, uint64_t seq, uint32_t fi
     struct mem_data *d = s->data;
     struct mem_attempt *a = attempt_open(d, ref);
     if (!a)
-        return err_set(err, ERR_INTERNAL, "attempt %" PRIu32 " of job %" PRIu64 " task %" PRIu32 " ends but is not open",
-                       ref.attempt, ref.job.n, ref.task);
+        return err_set(err, ERR_INTERNAL,
+                       "attempt %" PRIu32 " of job %" PRIu64 " task %" PRIu32 " ends but is not open", ref.attempt,
+                       ref.job.n, ref.task);
     if (final && !store_map_put(&d->terminal, key_task(ref.job, ref.task), seq))
         return err_set(err, ERR_INTERNAL, "job %" PRIu64 " task %" PRIu32 " ends twice", ref.job.n, ref.task);
     store_map_remove(&d->open_at, key_task(ref.job, ref.task));
@@ -263,7 +269,7 @@ static int apply(struct store_mem *s, const struct record *r, struct err *err)
     static const struct store_view_ops ops = { on_submitted, on_assigned, on_started, on_ended, on_terminal, on_mark };
     int rc = store_views_apply(&ops, s, r, err);
     struct record_subject subject = record_subject(r);
-    if (rc == 0 && subject.job.n && r->kind < EV_W_IDENTITY)
+    if (rc == 0 && subject.job.n && (r->kind < EV_W_IDENTITY || r->kind > EV_W_TOMBSTONE))
         job_event(s->data, subject.job, r->seq);
     return rc;
 }
@@ -273,7 +279,8 @@ static int apply_again(void *arg, const struct record *r, struct err *err)
     return apply(arg, r, err);
 }
 
-/* A batch broke a rule half-way: drop what it added and make the views again from what was there. Slow, and a bug's way only. */
+/* A batch broke a rule half-way: drop what it added and make the views again from what was there. Slow, and a bug's way
+ * only. */
 static void roll_back(struct store_mem *s, size_t jobs_count, size_t tails_count)
 {
     struct mem_data *d = s->data;
@@ -451,7 +458,8 @@ static int mem_spec(struct store *base, job_id job, struct buf *out, struct err 
     return 0;
 }
 
-static int mem_key(struct store *base, struct bytes owner, struct bytes key, job_id *job, struct buf *digest, struct err *err)
+static int mem_key(struct store *base, struct bytes owner, struct bytes key, job_id *job, struct buf *digest,
+                   struct err *err)
 {
     const struct mem_data *d = self(base)->data;
     uint64_t *at = key.size ? store_map_get(&d->key_at, key_idem(owner, key)) : NULL;
@@ -460,6 +468,28 @@ static int mem_key(struct store *base, struct bytes owner, struct bytes key, job
     *job = d->jobs[*at].job;
     if (digest)
         buf_add(digest, d->jobs[*at].digest.data, d->jobs[*at].digest.size);
+    return 0;
+}
+
+static bool begins(const struct buf *text, struct bytes beginning)
+{
+    return text->size >= beginning.size && memcmp(text->data, beginning.data, beginning.size) == 0;
+}
+
+/* Nothing is committed within a turn. */
+static void mem_hold(struct store *base, bool on)
+{
+    (void)base, (void)on;
+}
+
+static int mem_key_begins(struct store *base, struct bytes owner, struct bytes beginning, bool *used, struct err *err)
+{
+    (void)err;
+    const struct mem_data *d = self(base)->data;
+    check(beginning.size && (uint8_t)beginning.data[beginning.size - 1] < 255);
+    *used = false;
+    for (size_t i = 0; i < d->jobs_count && !*used; i++)
+        *used = bytes_equal(buf_bytes(&d->jobs[i].owner), owner) && begins(&d->jobs[i].key, beginning);
     return 0;
 }
 
@@ -537,10 +567,22 @@ static int mem_tails(struct store *base, struct attempt_ref ref, struct buf *std
 {
     const struct mem_data *d = self(base)->data;
     uint64_t *at = store_map_get(&d->tail_at, key_attempt(ref));
-    if (!at)
-        return err_set(err, ERR_NOT_FOUND, "no output is kept of attempt %" PRIu32 " of job %" PRIu64, ref.attempt, ref.job.n);
+    if (!at || d->tails[*at].out.size + d->tails[*at].errs.size == 0)
+        return err_set(err, ERR_NOT_FOUND, "no output is kept of attempt %" PRIu32 " of job %" PRIu64, ref.attempt,
+                       ref.job.n);
     buf_add(stdout_tail, d->tails[*at].out.data, d->tails[*at].out.size);
     buf_add(stderr_tail, d->tails[*at].errs.data, d->tails[*at].errs.size);
+    return 0;
+}
+
+static int mem_usage(struct store *base, struct attempt_ref ref, struct buf *out, struct err *err)
+{
+    const struct mem_data *d = self(base)->data;
+    uint64_t *at = store_map_get(&d->tail_at, key_attempt(ref));
+    if (!at || !d->tails[*at].usage.size)
+        return err_set(err, ERR_NOT_FOUND, "no samples are kept of attempt %" PRIu32 " of job %" PRIu64, ref.attempt,
+                       ref.job.n);
+    buf_add(out, d->tails[*at].usage.data, d->tails[*at].usage.size);
     return 0;
 }
 
@@ -557,6 +599,45 @@ static int mem_job_events(struct store *base, job_id job, uint64_t from_seq, siz
         record_at(d, j->events[i], &r);
         each(arg, &r);
         max--;
+    }
+    return 0;
+}
+
+/* --- snapshots --- */
+
+static void add_piece(void *to, struct bytes piece)
+{
+    struct buf *out = to;
+    buf_add(out, &piece.size, sizeof piece.size);
+    buf_add(out, piece.data, piece.size);
+}
+
+static int mem_snapshot_save(struct store *base, uint64_t seq, store_snapshot_write *write, void *arg, struct err *err)
+{
+    struct mem_data *d = self(base)->data;
+    bool ends = false;
+    for (size_t i = 0; i < d->chunks_count && !ends; i++)
+        ends = d->chunks[i].chunk.first_seq + d->chunks[i].chunk.count == seq + 1;
+    if (!ends)
+        return err_set(err, ERR_CORRUPT, "no batch of the journal ends with record %" PRIu64, seq);
+    buf_clear(&d->snapshot);
+    write(arg, add_piece, &d->snapshot);
+    d->snapshot_seq = seq;
+    return 0;
+}
+
+static int mem_snapshot_load(struct store *base, uint64_t *seq,
+                             int (*each)(void *arg, struct bytes piece, struct err *err), void *arg, struct err *err)
+{
+    const struct mem_data *d = self(base)->data;
+    if (!d->snapshot_seq)
+        return err_set(err, ERR_NOT_FOUND, "there is no snapshot");
+    *seq = d->snapshot_seq;
+    for (size_t at = 0, size; at < d->snapshot.size; at += sizeof size + size) {
+        memcpy(&size, d->snapshot.data + at, sizeof size);
+        int rc = each(arg, bytes_of(d->snapshot.data + at + sizeof size, size), err);
+        if (rc < 0)
+            return rc;
     }
     return 0;
 }
@@ -602,6 +683,7 @@ static void data_free(struct mem_data *d)
     free(d->tails);
     free(d->chunks);
     free(d->attempts);
+    buf_fini(&d->snapshot);
     free(d->name);
     free(d);
 }
@@ -635,13 +717,19 @@ static const struct store_ops mem_ops = {
     .refill_reserve = mem_refill_reserve,
     .spec = mem_spec,
     .key = mem_key,
+    .key_begins = mem_key_begins,
+    .hold = mem_hold,
     .attempts = mem_attempts,
     .tails = mem_tails,
+    .usage = mem_usage,
     .job_events = mem_job_events,
     .backup = mem_backup,
     .stats = mem_stats,
     .close = mem_close,
     .attempts_page = mem_attempts_page,
+    .replay_apart = mem_replay,
+    .snapshot_save = mem_snapshot_save,
+    .snapshot_load = mem_snapshot_load,
 };
 
 static struct mem_data *data_new(const char *name)
@@ -651,7 +739,8 @@ static struct mem_data *data_new(const char *name)
     d->meta.created = true;
     /* From the name, so that a simulation is the same each time. */
     const char *text = name ? name : "";
-    XXH128_hash_t cluster = XXH3_128bits_withSeed(text, strlen(text), 1), token = XXH3_128bits_withSeed(text, strlen(text), 2);
+    XXH128_hash_t cluster = XXH3_128bits_withSeed(text, strlen(text), 1),
+                  token = XXH3_128bits_withSeed(text, strlen(text), 2);
     memcpy(d->meta.cluster, &cluster, sizeof d->meta.cluster);
     memcpy(d->meta.token_key, &token, sizeof d->meta.token_key);
     return d;

@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -11,17 +10,22 @@
 
 #include "base/check.h"
 #include "base/mem.h"
+#include "base/parse.h"
 #include "io/clock.h"
 #include "io/loop.h"
+#include "io/thread.h"
 #include "store/store_lock.h"
+#include "store/store_snapshot.h"
 #include "store/store_sqlite_int.h"
 
-/* The whole structure is checked at start when that is quick. A bigger store is checked where it is read: every page has a
- * checksum (store_vfs.h), the replay that follows reads all of the journal and of the jobs, `rota inspect` and each
- * backup read everything. */
+/* The whole structure is checked at start when that is quick. A bigger store is checked where it is read: every page
+ * has a checksum (store_vfs.h), the replay that follows reads all of the journal and of the jobs, `rota inspect` and
+ * each backup read everything. */
 #define STRUCTURE_CHECK_BYTES (64 * 1024 * 1024)
 #define OPEN_BYTES (1024 * 1024)
+#define ROOM_NS 3000000   /* without work: then there is time to make room in the log, if it is wanted */
 #define IDLE_NS 500000000 /* then the log is moved into the file, if it is worth it */
+#define ROOM_FREE_BYTES (64 * 1024 * 1024) /* no room is made when less than that is free */
 
 struct store_sqlite {
     struct store base;
@@ -33,11 +37,13 @@ struct store_sqlite {
     char *dir, *path;
     struct store_writer *writer; /* the writer's thread's own, once that runs */
     struct store_reader *reader;
+    bool reads_held;
 
     struct loop_wake *wake;
     pthread_t thread;
     bool threaded;
-    bool opened; /* else what is there is left as it is */
+    bool opened;   /* else what is there is left as it is */
+    bool accept_loss;
     /* Between the threads, under the mutex. */
     pthread_mutex_t mutex;
     pthread_cond_t changed;
@@ -64,9 +70,9 @@ static enum store_outcome commit(struct store_sqlite *s, struct err *err)
     int64_t took_ns = clock_now_ns() - begun_ns;
     struct store_writer_stats w;
     store_writer_stats(s->writer, &w);
+    pthread_mutex_lock(&s->mutex);
     if (outcome == STORE_COMMITTED)
         store_lock_set_seq(s->lock, w.last_seq); /* Before anybody hears of it. */
-    pthread_mutex_lock(&s->mutex);
     if (outcome == STORE_COMMITTED) {
         s->stats.commits++;
         s->stats.records += s->batch.records_count;
@@ -88,21 +94,50 @@ static void checkpoint(struct store_sqlite *s, bool idle)
     pthread_mutex_unlock(&s->mutex);
 }
 
+static uint64_t free_bytes(const struct store_sqlite *s)
+{
+    struct statvfs fs;
+    return statvfs(s->dir, &fs) == 0 ? (uint64_t)fs.f_bavail * fs.f_frsize : 0;
+}
+
+static void make_room(struct store_sqlite *s)
+{
+    if (free_bytes(s) > s->reserve.bytes + ROOM_FREE_BYTES)
+        store_writer_make_room(s->writer);
+}
+
+/* True: nothing was given until then. */
+static bool idle_until(struct store_sqlite *s, int64_t ns)
+{
+    struct timespec until = { .tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000 };
+    int rc = 0;
+    while (rc != ETIMEDOUT && s->state != STORE_GIVEN && !s->quit)
+        rc = pthread_cond_timedwait(&s->changed, &s->mutex, &until);
+    return s->state != STORE_GIVEN && !s->quit;
+}
+
+static void while_idle(struct store_sqlite *s, int64_t ns, void (*work)(struct store_sqlite *s))
+{
+    if (!idle_until(s, ns))
+        return;
+    pthread_mutex_unlock(&s->mutex);
+    work(s);
+    pthread_mutex_lock(&s->mutex);
+}
+
+static void checkpoint_idle(struct store_sqlite *s)
+{
+    checkpoint(s, true);
+}
+
 static void wait_for_work(struct store_sqlite *s)
 {
-    int64_t until_ns = clock_now_ns() + IDLE_NS;
-    struct timespec until = { .tv_sec = until_ns / 1000000000, .tv_nsec = until_ns % 1000000000 };
-    bool idle = false;
-    while (s->state != STORE_GIVEN && !s->quit) {
-        if (idle)
-            pthread_cond_wait(&s->changed, &s->mutex);
-        else if (pthread_cond_timedwait(&s->changed, &s->mutex, &until) == ETIMEDOUT && s->state != STORE_GIVEN && !s->quit) {
-            idle = true;
-            pthread_mutex_unlock(&s->mutex);
-            checkpoint(s, true);
-            pthread_mutex_lock(&s->mutex);
-        }
-    }
+    int64_t begun_ns = clock_now_ns();
+    if (store_writer_wants_room(s->writer))
+        while_idle(s, begun_ns + ROOM_NS, make_room);
+    while_idle(s, begun_ns + IDLE_NS, checkpoint_idle);
+    while (s->state != STORE_GIVEN && !s->quit)
+        pthread_cond_wait(&s->changed, &s->mutex);
 }
 
 static void *writer_thread(void *arg)
@@ -204,13 +239,30 @@ static int sqlite_key(struct store *base, struct bytes owner, struct bytes key, 
     return store_reader_key(self(base)->reader, owner, key, job, digest, err);
 }
 
+static void sqlite_hold(struct store *base, bool on)
+{
+    struct store_sqlite *s = self(base);
+    struct err err;
+    if (on)
+        s->reads_held = store_reader_hold(s->reader, &err) == 0; /* Else each read has the error for itself. */
+    else if (s->reads_held)
+        store_reader_release(s->reader);
+}
+
+static int sqlite_key_begins(struct store *base, struct bytes owner, struct bytes beginning, bool *used,
+                             struct err *err)
+{
+    NEVER_NULL(err);
+    return store_reader_key_begins(self(base)->reader, owner, beginning, used, err);
+}
+
 static int sqlite_attempts(struct store *base, struct attempt_ref from, size_t max,
                            void (*each)(void *arg, const struct store_attempt *a), void *arg, struct err *err)
 {
     NEVER_NULL(err);
     bool all = from.task == TASK_ALL;
-    return store_reader_attempts(self(base)->reader, all ? (struct attempt_ref){ from.job, TASK_ALL, 0 } : from, all, max,
-                                 each, arg, err);
+    return store_reader_attempts(self(base)->reader, all ? (struct attempt_ref){ from.job, TASK_ALL, 0 } : from, all,
+                                 max, each, arg, err);
 }
 
 static int sqlite_attempts_page(struct store *base, struct attempt_ref from, size_t max,
@@ -227,6 +279,12 @@ static int sqlite_tails(struct store *base, struct attempt_ref ref, struct buf *
     return store_reader_tails(self(base)->reader, ref, stdout_tail, stderr_tail, err);
 }
 
+static int sqlite_usage(struct store *base, struct attempt_ref ref, struct buf *out, struct err *err)
+{
+    NEVER_NULL(err);
+    return store_reader_usage(self(base)->reader, ref, out, err);
+}
+
 static int sqlite_job_events(struct store *base, job_id job, uint64_t from_seq, size_t max,
                              void (*each)(void *arg, const struct record *r), void *arg, struct err *err)
 {
@@ -240,13 +298,54 @@ static int sqlite_backup(struct store *base, const char *path, struct err *err)
     return store_sqlite_backup(self(base)->path, path, err);
 }
 
-/* --- room --- */
+/* --- on any thread: on a connection of its own --- */
 
-static uint64_t free_bytes(const struct store_sqlite *s)
+static int sqlite_replay_apart(struct store *base, uint64_t from_seq, uint64_t max,
+                               int (*each)(void *arg, const struct record *r, struct err *err), void *arg,
+                               struct err *err)
 {
-    struct statvfs fs;
-    return statvfs(s->dir, &fs) == 0 ? (uint64_t)fs.f_bavail * fs.f_frsize : 0;
+    NEVER_NULL(err);
+    sqlite3 *db = NULL;
+    int rc = store_db_open(&db, self(base)->path, DB_READER, err);
+    if (rc < 0)
+        return rc;
+    struct store_reader *r = store_reader_new(db, err);
+    if (!r)
+        return -(int)err->code;
+    rc = store_reader_replay(r, from_seq, max, each, arg, err);
+    store_reader_free(r);
+    return rc;
 }
+
+static int sqlite_snapshot_save(struct store *base, uint64_t seq, store_snapshot_write *write, void *arg,
+                                struct err *err)
+{
+    NEVER_NULL(err);
+    struct store_sqlite *s = self(base);
+    sqlite3 *db = NULL;
+    int rc = store_db_open(&db, s->path, DB_READER, err);
+    if (rc < 0)
+        return rc;
+    rc = store_snapshot_save(db, s->dir, s->meta.cluster, seq, write, arg, err);
+    store_db_close(db, false);
+    return rc;
+}
+
+static int sqlite_snapshot_load(struct store *base, uint64_t *seq,
+                                int (*each)(void *arg, struct bytes piece, struct err *err), void *arg, struct err *err)
+{
+    NEVER_NULL(err);
+    struct store_sqlite *s = self(base);
+    sqlite3 *db = NULL;
+    int rc = store_db_open(&db, s->path, DB_READER, err);
+    if (rc < 0)
+        return rc;
+    rc = store_snapshot_load(db, s->dir, s->meta.cluster, seq, each, arg, err);
+    store_db_close(db, false);
+    return rc;
+}
+
+/* --- room --- */
 
 static bool sqlite_use_reserve(struct store *base)
 {
@@ -257,6 +356,14 @@ static bool sqlite_refill_reserve(struct store *base)
 {
     struct store_sqlite *s = self(base);
     return store_reserve_fill(&s->reserve) && free_bytes(s) >= s->reserve.bytes;
+}
+
+static void sqlite_note_epoch(struct store *base, uint64_t epoch)
+{
+    struct store_sqlite *s = self(base);
+    pthread_mutex_lock(&s->mutex);
+    store_lock_set_epoch(s->lock, epoch);
+    pthread_mutex_unlock(&s->mutex);
 }
 
 static void sqlite_stats(const struct store *base, struct store_stats *out)
@@ -316,13 +423,20 @@ static const struct store_ops sqlite_ops = {
     .refill_reserve = sqlite_refill_reserve,
     .spec = sqlite_spec,
     .key = sqlite_key,
+    .key_begins = sqlite_key_begins,
+    .hold = sqlite_hold,
     .attempts = sqlite_attempts,
     .tails = sqlite_tails,
+    .usage = sqlite_usage,
     .job_events = sqlite_job_events,
     .backup = sqlite_backup,
     .stats = sqlite_stats,
     .close = sqlite_close,
     .attempts_page = sqlite_attempts_page,
+    .replay_apart = sqlite_replay_apart,
+    .snapshot_save = sqlite_snapshot_save,
+    .snapshot_load = sqlite_snapshot_load,
+    .note_epoch = sqlite_note_epoch,
 };
 
 /* Descriptors 0 to 2 must not become the database: a stray message would be written into it. */
@@ -373,7 +487,8 @@ static int make_store(struct store_sqlite *s, struct err *err)
     buf_printf(&path, "%s-wal", s->path);
     if (store_lock_used(s->lock) || exists(path.data))
         return err_field(err, ERR_CORRUPT, NULL,
-                         "restore " STORE_DB_NAME " from a backup, or move the other store.* files away to start with an empty store",
+                         "restore " STORE_DB_NAME
+                         " from a backup, or move the other store.* files away to start with an empty store",
                          "%s is missing, but there was one", s->path);
     static const char *const leftovers[] = { "", "-journal", "-wal", "-shm" };
     for (size_t i = 0; i < sizeof leftovers / sizeof *leftovers; i++) {
@@ -392,6 +507,48 @@ static int make_store(struct store_sqlite *s, struct err *err)
     return sync_dir(s->dir, err);
 }
 
+#define REMEDY_LOSS                                                                                                    \
+    "put the newest store or backup there; to go on without what is lost, start once with --accept-rollback"
+
+static int note_wall(void *arg, const struct record *r, struct err *err)
+{
+    (void)err;
+    struct store_meta *meta = arg;
+    meta->last_wall_ms = r->at_wall_ms;
+    return 0;
+}
+
+/* What was acknowledged must be there: SQLite drops the end of a damaged or missing log without a word, and an older
+ * copy of the store looks like the store. The promise stands until something is written: should a loss be accepted and
+ * nothing come of it, it is told again. */
+static int check_promise(struct store_sqlite *s, sqlite3 *db, struct err *err)
+{
+    uint64_t promised = store_lock_seq(s->lock), epoch = store_lock_epoch(s->lock);
+    if (epoch > s->meta.epoch && !s->accept_loss)
+        return err_field(err, ERR_CORRUPT, NULL, REMEDY_LOSS,
+                         "the store is older than the fleet: a worker has seen epoch %" PRIu64
+                         ", the store is at epoch %" PRIu64,
+                         epoch, s->meta.epoch);
+    if (s->meta.last_seq >= promised) {
+        store_lock_set_seq(s->lock, s->meta.last_seq);
+        return 0;
+    }
+    s->meta.lost_seq = promised;
+    int rc = store_schema_last_chunk(db, note_wall, &s->meta, err);
+    if (rc < 0 || s->accept_loss)
+        return rc;
+    autobuf struct buf when = BUF_INIT;
+    if (s->meta.last_wall_ms) {
+        buf_str(&when, " of ");
+        format_time(&when, s->meta.last_wall_ms);
+    }
+    return err_field(err, ERR_CORRUPT, NULL, REMEDY_LOSS,
+                     "the %s ends at record %" PRIu64 "%s, but records up to %" PRIu64 " were acknowledged: %s",
+                     s->meta.restored ? "backup" : "store", s->meta.last_seq, when.size ? when.data : "", promised,
+                     s->meta.restored ? "it was made before them"
+                                      : "its log is damaged or missing, or the store was replaced by an older one");
+}
+
 static int open_writer(struct store_sqlite *s, struct err *err)
 {
     struct stat st;
@@ -403,6 +560,12 @@ static int open_writer(struct store_sqlite *s, struct err *err)
         return rc;
     enum store_structure structure = st.st_size <= STRUCTURE_CHECK_BYTES ? STRUCTURE_QUICK : STRUCTURE_TRUST;
     rc = store_schema_check(db, structure, &s->meta, err);
+    if (rc == 0)
+        rc = check_promise(s, db, err);
+    if (rc == 0 && s->meta.restored)
+        rc = store_schema_revive(db, err);
+    if (rc == 0)
+        rc = store_schema_upgrade(db, err);
     if (rc < 0) {
         store_db_close(db, false);
         return rc;
@@ -421,18 +584,17 @@ static int open_reader(struct store_sqlite *s, struct err *err)
     return s->reader ? 0 : -(int)err->code;
 }
 
-/* What was acknowledged must be there: SQLite drops the end of a damaged or missing log without a word. */
-static int check_promise(struct store_sqlite *s, struct err *err)
+/* The log of the store that a backup was put in the place of would be taken for its own. */
+static int check_restored(struct store_sqlite *s, struct err *err)
 {
-    uint64_t promised = store_lock_seq(s->lock);
-    if (s->meta.last_seq < promised)
-        return err_field(err, ERR_CORRUPT, NULL,
-                         "restore the lost files; to go on from here, e.g. after restoring a backup, remove store.lock",
-                         "the store ends at record %" PRIu64 ", but record %" PRIu64
-                         " was acknowledged: its log is damaged or missing, or the store was replaced by an older one",
-                         s->meta.last_seq, promised);
-    store_lock_set_seq(s->lock, s->meta.last_seq);
-    return 0;
+    autobuf struct buf path = BUF_INIT;
+    struct stat st;
+    buf_printf(&path, "%s-wal", s->path);
+    if (!s->meta.restored || stat(path.data, &st) < 0 || st.st_size == 0)
+        return 0;
+    return err_field(err, ERR_CORRUPT, NULL,
+                     "move " STORE_DB_NAME "-wal and " STORE_DB_NAME "-shm away, then start again",
+                     "the file is a backup, but the log of another store lies beside it");
 }
 
 static int start_thread(struct store_sqlite *s, struct err *err)
@@ -440,11 +602,7 @@ static int start_thread(struct store_sqlite *s, struct err *err)
     if (!s->loop)
         return 0;
     s->wake = loop_wake_add(s->loop, woken, s);
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int rc = pthread_create(&s->thread, NULL, writer_thread, s);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    int rc = thread_start(&s->thread, NULL, writer_thread, s);
     if (rc != 0)
         return err_set(err, ERR_INTERNAL, "start the thread of the store: %s", strerror(rc));
     s->threaded = true;
@@ -462,16 +620,16 @@ static int open_files(struct store_sqlite *s, struct err *err)
         return rc;
     if ((rc = store_lock_database(s->lock, s->path, err)) < 0)
         return rc;
-    if ((rc = store_schema_check_head(store_lock_database_fd(s->lock), err)) < 0)
+    if ((rc = store_schema_check_head(store_lock_database_fd(s->lock), &s->meta.restored, err)) < 0 ||
+        (rc = check_restored(s, err)) < 0)
         return err_wrap(err, "%s", s->path);
     rc = open_writer(s, err);
     /* Even reading the log takes some room. */
-    if ((rc == -(int)ERR_NO_SPACE || rc == -(int)ERR_IO) && free_bytes(s) < OPEN_BYTES && store_reserve_use(&s->reserve))
+    if ((rc == -(int)ERR_NO_SPACE || rc == -(int)ERR_IO) && free_bytes(s) < OPEN_BYTES &&
+        store_reserve_use(&s->reserve))
         rc = open_writer(s, err);
     if (rc < 0)
         return err_wrap(err, "%s", s->path);
-    if ((rc = check_promise(s, err)) < 0)
-        return rc;
     return open_reader(s, err);
 }
 
@@ -494,6 +652,7 @@ struct store *store_sqlite_open(struct loop *loop, const char *dir, const struct
     s->dir = mem_str(dir);
     s->path = buf_take(&path);
     buf_printf(&path, "%s/store.reserve", dir);
+    s->accept_loss = limits && limits->accept_loss;
     s->reserve = (struct store_reserve){ buf_take(&path), limits ? limits->reserve_bytes : 0 };
     if (open_files(s, err) < 0 || start_thread(s, err) < 0) {
         s->threaded = false;

@@ -81,7 +81,8 @@ static int v_record(void *arg, const struct record *r, struct err *err)
     return v->each ? v->each(v->arg, r, err) : 0;
 }
 
-static int check_count(sqlite3 *db, const char *sql, const char *what, uint64_t expected, uint64_t *out, struct err *err)
+static int check_count(sqlite3 *db, const char *sql, const char *what, uint64_t expected, uint64_t *out,
+                       struct err *err)
 {
     int64_t rows = 0;
     int rc = store_db_number(db, sql, &rows, err);
@@ -91,7 +92,8 @@ static int check_count(sqlite3 *db, const char *sql, const char *what, uint64_t 
         *out = (uint64_t)rows;
     if ((uint64_t)rows == expected)
         return 0;
-    return err_set(err, ERR_CORRUPT, "there are %" PRId64 " %s, by the journal there must be %" PRIu64, rows, what, expected);
+    return err_set(err, ERR_CORRUPT, "there are %" PRId64 " %s, by the journal there must be %" PRIu64, rows, what,
+                   expected);
 }
 
 static int check_views(sqlite3 *db, const struct verify *v, struct err *err)
@@ -100,10 +102,12 @@ static int check_views(sqlite3 *db, const struct verify *v, struct err *err)
     int64_t rows = 0;
     int rc;
     if ((rc = check_count(db, "SELECT count(*) FROM job", "jobs", c->jobs, NULL, err)) < 0 ||
-        (rc = check_count(db, "SELECT count(*) FROM attempt WHERE ended=0", "open attempts", v->opened - v->closed, &c->open_attempts,
-                          err)) < 0 ||
-        (rc = check_count(db, "SELECT count(*) FROM attempt WHERE ended<>0 AND n<>0", "ended attempts", v->closed, &c->attempts, err)) < 0 ||
-        (rc = check_count(db, "SELECT count(*) FROM attempt WHERE final<>0", "terminal states", v->terminals, NULL, err)) < 0)
+        (rc = check_count(db, "SELECT count(*) FROM attempt WHERE ended=0", "open attempts", v->opened - v->closed,
+                          &c->open_attempts, err)) < 0 ||
+        (rc = check_count(db, "SELECT count(*) FROM attempt WHERE ended<>0 AND n<>0", "ended attempts", v->closed,
+                          &c->attempts, err)) < 0 ||
+        (rc = check_count(db, "SELECT count(*) FROM attempt WHERE final<>0", "terminal states", v->terminals, NULL,
+                          err)) < 0)
         return rc;
     if ((rc = store_db_number(db, "SELECT count(*) FROM tail", &rows, err)) < 0)
         return rc;
@@ -117,12 +121,13 @@ static int check_views(sqlite3 *db, const struct verify *v, struct err *err)
 static int check_tails(sqlite3 *db, struct err *err)
 {
     sqlite3_stmt *stmt = NULL;
-    int rc = sqlite3_prepare_v2(db, "SELECT seq, sum, stdout_tail, stderr_tail FROM tail", -1, &stmt, NULL);
+    int rc = sqlite3_prepare_v2(db, "SELECT * FROM tail", -1, &stmt, NULL);
     int result = 0;
     while (rc == SQLITE_OK && result == 0 && (rc = sqlite3_step(stmt)) == SQLITE_ROW) {
         rc = SQLITE_OK;
         uint64_t seq = (uint64_t)sqlite3_column_int64(stmt, 0);
-        if (store_tail_sum(seq, store_db_blob(stmt, 2), store_db_blob(stmt, 3)) != (uint64_t)sqlite3_column_int64(stmt, 1))
+        if (store_tail_sum(seq, store_db_blob(stmt, 2), store_db_blob(stmt, 3), store_tail_usage(stmt)) !=
+            (uint64_t)sqlite3_column_int64(stmt, 1))
             result = err_set(err, ERR_CORRUPT, "the checksum of the output of record %" PRIu64 " is wrong", seq);
     }
     if (result == 0 && rc != SQLITE_OK && rc != SQLITE_DONE)
@@ -175,7 +180,7 @@ static int make_copy(const char *source_path, const char *path, struct err *err)
     if (rc < 0)
         return rc;
     rc = copy(source_path, to, err);
-    /* Without a log the copy is one file, and reading it needs no other. A store that opens it turns the log on again. */
+    /* Without a log the copy is one file, and reading it needs no other. Opening it as a store turns the log on. */
     if (rc == 0)
         rc = store_db_exec(to, "PRAGMA journal_mode=DELETE", err);
     store_db_close(to, false);

@@ -6,8 +6,8 @@
 #include "store/store_sqlite_int.h"
 #include "store/store_vfs.h"
 
-#define WRITER_CACHE "PRAGMA cache_size=-65536"
-#define READER_CACHE "PRAGMA cache_size=-16384"
+#define WRITER_CACHE "PRAGMA cache_size=-16384"
+#define READER_CACHE "PRAGMA cache_size=-8192"
 
 int store_db_error(sqlite3 *db, int rc, struct err *err, const char *doing)
 {

@@ -212,7 +212,9 @@ static enum store_outcome append_small(struct store_rig *rig)
     struct record r = t_submitted(rig->seq + 1, 0);
     struct store_job job = t_job(rig->seq + 1, "spec", "alice", NULL);
     rig_number(rig, &r, 1);
-    struct store_batch batch = { .records = &r, .records_count = 1, .jobs = &job, .jobs_count = 1, .epoch = rig->epoch };
+    struct store_batch batch = {
+        .records = &r, .records_count = 1, .jobs = &job, .jobs_count = 1, .epoch = rig->epoch
+    };
     return rig_append(rig, &batch);
 }
 
@@ -241,7 +243,7 @@ static void ignore_commit(void *arg, enum store_outcome outcome, const struct er
 
 static struct store *try_open(struct store_rig *rig, struct err *err)
 {
-    struct store_events events = { NULL, ignore_commit };
+    static const struct store_events events = { NULL, ignore_commit };
     return rig->world->open(rig->place, NULL, &events, err);
 }
 
@@ -385,7 +387,7 @@ static int fill_small_disk(const char *dir)
         return 3;
     rig_close(&rig);
     struct err err;
-    return store_sqlite_inspect(state, &report, false, &err) == 0 ? 0 : 4;
+    return store_sqlite_inspect(state, NULL, &report, false, &err) == 0 ? 0 : 4;
 }
 
 static void test_small_disk(void **state)
@@ -509,7 +511,7 @@ static void test_kill(void **state)
     }
     autobuf struct buf report = BUF_INIT;
     struct err err;
-    if (store_sqlite_inspect(rig.place, &report, false, &err) < 0)
+    if (store_sqlite_inspect(rig.place, NULL, &report, false, &err) < 0)
         fail_msg("%s", err.text);
     test_dir_drop(rig.place);
 }
@@ -624,7 +626,7 @@ static void test_only_the_writer_writes_and_checkpoints(void **state)
     assert_true(shim.checkpoints > before);
     assert_int_equal(shim.violations, 0);
     assert_int_equal(rig.store->ops->backup(rig.store, copy, &err), 0);
-    if (store_sqlite_inspect(rig.place, &out, false, &err) < 0)
+    if (store_sqlite_inspect(rig.place, NULL, &out, false, &err) < 0)
         fail_msg("%s", err.text);
     assert_int_equal(shim.violations, 0);
     struct stat st;

@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "base/parse.h"
 #include "store/store_lock.h"
+#include "store/store_snapshot.h"
 #include "store/store_sqlite_int.h"
 
 #define LAST_RECORDS 10
@@ -19,6 +20,8 @@ struct inspect {
     struct store_counts counts;
     struct buf last[LAST_RECORDS]; /* a ring of the last records as text; last_count were put in */
     uint64_t last_count;
+    const struct store_inspector *inspector;
+    uint64_t snapshot_seq; /* 0: there is none */
 };
 
 static uint64_t file_bytes(const char *path, const char *suffix, bool *exists)
@@ -48,13 +51,15 @@ static int locate(struct inspect *in, const char *dir_or_file, struct err *err)
     autoclose int fd = open(in->path.data, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return err_errno(err, "open");
-    return store_schema_check_head(fd, err);
+    return store_schema_check_head(fd, NULL, err);
 }
 
 static int note_record(void *arg, const struct record *r, struct err *err)
 {
-    (void)err;
     struct inspect *in = arg;
+    int rc = in->inspector ? in->inspector->each(in->inspector->arg, r, err) : 0;
+    if (rc < 0)
+        return rc;
     /* Printing all to show ten would take longer than everything else. */
     if (in->meta.last_seq - r->seq >= LAST_RECORDS)
         return 0;
@@ -68,6 +73,25 @@ static int note_record(void *arg, const struct record *r, struct err *err)
         for (size_t i = 0; i < line->size; i++)
             line->data[i] = (unsigned char)line->data[i] < 0x80 ? line->data[i] : '?';
     return 0;
+}
+
+/* Before the journal: what is there now is no younger than what is read then. */
+static int look_at_snapshot(struct inspect *in, sqlite3 *db, struct err *err)
+{
+    const struct store_inspector *with = in->inspector;
+    struct store_meta meta;
+    struct err refused = { .code = ERR_OK };
+    in->snapshot_seq = 0;
+    if (!with)
+        return 0;
+    with->begin(with->arg);
+    int rc = store_schema_check(db, STRUCTURE_TRUST, &meta, err);
+    if (rc < 0)
+        return rc;
+    uint64_t seq = 0;
+    rc = store_snapshot_load(db, in->dir.data, meta.cluster, &seq, with->piece, with->arg, &refused);
+    in->snapshot_seq = rc == 0 ? seq : 0;
+    return with->snapshot(with->arg, seq, rc < 0 ? &refused : NULL, err);
 }
 
 static int look(struct inspect *in, struct err *err)
@@ -89,7 +113,10 @@ static int look(struct inspect *in, struct err *err)
     struct store_reader *r = store_reader_new(db, err);
     if (!r)
         return -(int)err->code;
-    rc = store_sqlite_verify(db, r, STRUCTURE_ALL, &in->meta, &in->counts, note_record, in, err);
+    if ((rc = look_at_snapshot(in, db, err)) == 0)
+        rc = store_sqlite_verify(db, r, STRUCTURE_ALL, &in->meta, &in->counts, note_record, in, err);
+    if (rc == 0 && in->inspector)
+        rc = in->inspector->end(in->inspector->arg, err);
     store_reader_free(r);
     return rc;
 }
@@ -145,6 +172,10 @@ static void print_text(const struct inspect *in, struct buf *out)
                c->attempts, c->open_attempts, c->tails);
     for (size_t i = 0; i < LAST_RECORDS && last_line(in, i).data; i++)
         buf_printf(out, "  %.*s\n", (int)last_line(in, i).size, last_line(in, i).data);
+    if (in->inspector && in->snapshot_seq)
+        buf_printf(out, "snapshot      of record %" PRIu64 ", gives what the whole journal gives\n", in->snapshot_seq);
+    else if (in->inspector)
+        buf_str(out, "snapshot      none\n");
     buf_str(out, "checks        structure ok, checksums ok, replay ok, views ok\n");
 }
 
@@ -158,29 +189,37 @@ static void print_json(const struct inspect *in, struct buf *out)
         buf_str(out, "null");
     buf_printf(out, ",\"live\":%s,\"cluster\":\"", in->live ? "true" : "false");
     put_hex(out, in->meta.cluster, sizeof in->meta.cluster);
-    buf_printf(out, "\",\"epoch\":%" PRIu64 ",\"last_seq\":%" PRIu64 ",\"chunks\":%" PRIu64, in->meta.epoch, in->meta.last_seq,
-               c->chunks);
-    buf_printf(out, ",\"bytes\":%" PRIu64 ",\"log_bytes\":%" PRIu64 ",\"jobs\":{\"total\":%" PRIu64 ",\"not_ended\":%" PRIu64,
-               in->file_bytes, in->log_bytes, c->jobs, c->jobs - jobs_ended(in));
+    buf_printf(out, "\",\"epoch\":%" PRIu64 ",\"last_seq\":%" PRIu64 ",\"chunks\":%" PRIu64, in->meta.epoch,
+               in->meta.last_seq, c->chunks);
+    buf_printf(
+        out, ",\"bytes\":%" PRIu64 ",\"log_bytes\":%" PRIu64 ",\"jobs\":{\"total\":%" PRIu64 ",\"not_ended\":%" PRIu64,
+        in->file_bytes, in->log_bytes, c->jobs, c->jobs - jobs_ended(in));
     for (int state = 0; state < JOB_STATES; state++)
         if (job_state_terminal(state))
             buf_printf(out, ",\"%s\":%" PRIu64, job_state_name(state), c->ended[state]);
-    buf_printf(out, "},\"attempts\":{\"ended\":%" PRIu64 ",\"open\":%" PRIu64 ",\"with_output\":%" PRIu64 "},\"last_records\":[",
+    buf_printf(out,
+               "},\"attempts\":{\"ended\":%" PRIu64 ",\"open\":%" PRIu64 ",\"with_output\":%" PRIu64
+               "},\"last_records\":[",
                c->attempts, c->open_attempts, c->tails);
     for (size_t i = 0; i < LAST_RECORDS && last_line(in, i).data; i++) {
         if (i)
             buf_char(out, ',');
         put_json_text(out, last_line(in, i));
     }
-    buf_str(out, "],\"checks\":{\"structure\":\"ok\",\"checksums\":\"ok\",\"replay\":\"ok\",\"views\":\"ok\"}}\n");
+    if (in->inspector && in->snapshot_seq)
+        buf_printf(out, "],\"snapshot_seq\":%" PRIu64, in->snapshot_seq);
+    else
+        buf_str(out, "],\"snapshot_seq\":null");
+    buf_str(out, ",\"checks\":{\"structure\":\"ok\",\"checksums\":\"ok\",\"replay\":\"ok\",\"views\":\"ok\"}}\n");
 }
 
-int store_sqlite_inspect(const char *dir_or_file, struct buf *out, bool json, struct err *err)
+int store_sqlite_inspect(const char *dir_or_file, const struct store_inspector *inspector, struct buf *out, bool json,
+                         struct err *err)
 {
     struct err unused;
     if (!err)
         err = &unused;
-    struct inspect in = { .live = false };
+    struct inspect in = { .inspector = inspector };
     int rc = locate(&in, dir_or_file, err);
     if (rc == 0) {
         in.live = store_lock_held(in.dir.data);

@@ -6,11 +6,25 @@
 #include "store/store_sqlite_int.h"
 #include "store/store_views.h"
 
-/* Chunks never change, so the last ones read are kept: the records of an attempt, and of its neighbours, are close together. */
+/* Chunks never change, so the last ones read are kept: the records of an attempt, and of its neighbours, are close
+ * together. */
 #define CACHE_CHUNKS 16
 
-enum reader_sql { R_BEGIN, R_END, R_CHUNKS, R_CHUNK_OF, R_LAST_SEQ, R_JOBS, R_SPEC, R_KEY, R_ATTEMPTS, R_TAIL, R_EVENTS,
-                  R_COUNT };
+enum reader_sql {
+    R_BEGIN,
+    R_END,
+    R_CHUNKS,
+    R_CHUNK_OF,
+    R_LAST_SEQ,
+    R_JOBS,
+    R_SPEC,
+    R_KEY,
+    R_KEYS,
+    R_ATTEMPTS,
+    R_TAIL,
+    R_EVENTS,
+    R_COUNT
+};
 
 static const char *const reader_sql[R_COUNT] = {
     [R_BEGIN] = "BEGIN",
@@ -23,10 +37,12 @@ static const char *const reader_sql[R_COUNT] = {
     [R_SPEC] = "SELECT id, seq, sum, owner, idem_key, key_digest, spec FROM job WHERE id=?",
     [R_KEY] = "SELECT id, seq, sum, owner, idem_key, key_digest, spec FROM job WHERE owner=?1 AND idem_key=?2"
               " AND idem_key IS NOT NULL",
+    [R_KEYS] = "SELECT 1 FROM job WHERE owner=?1 AND idem_key>=?2 AND idem_key<?3 LIMIT 1",
     /* Of job ?1 from (task ?2, attempt ?3) on, up to task ?4. */
-    [R_ATTEMPTS] = "SELECT task, n, assigned, started, ended FROM attempt WHERE job=?1 AND (task, n)>=(?2, ?3) AND task<=?4"
-                   " AND n>0 ORDER BY task, n LIMIT ?5",
-    [R_TAIL] = "SELECT seq, sum, stdout_tail, stderr_tail FROM tail WHERE seq="
+    [R_ATTEMPTS] =
+        "SELECT task, n, assigned, started, ended FROM attempt WHERE job=?1 AND (task, n)>=(?2, ?3) AND task<=?4"
+        " AND n>0 ORDER BY task, n LIMIT ?5",
+    [R_TAIL] = "SELECT * FROM tail WHERE seq="
                "(SELECT ended FROM attempt WHERE job=?1 AND task=?2 AND n=?3)",
     /* Numbers that lie in chunks with records of job ?1, from ?2 on. */
     [R_EVENTS] = "SELECT * FROM (SELECT seq FROM job WHERE id=?1"
@@ -187,9 +203,9 @@ static int replay_chunks(struct replay *p, uint64_t from_seq, struct err *err)
             return row;
         struct store_chunk c = chunk_row(p->reader->sql[R_CHUNKS]);
         bool first = !p->expected;
-        if (c.first_seq > from_seq && c.first_seq != (first ? 1 : p->expected))
-            return err_set(err, ERR_CORRUPT, "records %" PRIu64 " to %" PRIu64 " are missing", first ? 1 : p->expected,
-                           c.first_seq - 1);
+        if (c.first_seq > from_seq && c.first_seq != (first ? from_seq : p->expected))
+            return err_set(err, ERR_CORRUPT, "records %" PRIu64 " to %" PRIu64 " are missing",
+                           first ? from_seq : p->expected, c.first_seq - 1);
         if ((row = store_chunk_walk(&c, from_seq, replay_record, p, err)) < 0)
             return row;
         p->expected = c.first_seq + c.count;
@@ -224,7 +240,7 @@ int store_reader_replay(struct store_reader *r, uint64_t from_seq, uint64_t max,
     if (rc < 0)
         return rc;
     rc = replay_chunks(&p, from_seq, err);
-    if (rc == 0 && p.left && from_seq == 1)
+    if (rc == 0 && p.left)
         rc = check_end(&p, err);
     done(r, R_CHUNKS);
     done(r, R_JOBS);
@@ -318,11 +334,29 @@ int store_reader_key(struct store_reader *r, struct bytes owner, struct bytes ke
     return rc;
 }
 
+int store_reader_key_begins(struct store_reader *r, struct bytes owner, struct bytes beginning, bool *used,
+                            struct err *err)
+{
+    check(beginning.size && (uint8_t)beginning.data[beginning.size - 1] < 255);
+    autobuf struct buf end = BUF_INIT;
+    buf_add(&end, beginning.data, beginning.size);
+    end.data[end.size - 1]++;
+    sqlite3_stmt *stmt = r->sql[R_KEYS];
+    store_db_bind_blob(stmt, 1, bytes_of(owner.data ? owner.data : "", owner.size));
+    store_db_bind_blob(stmt, 2, beginning);
+    store_db_bind_blob(stmt, 3, buf_bytes(&end));
+    int rc = next(r, R_KEYS, err, "look for keys");
+    *used = rc > 0;
+    done(r, R_KEYS);
+    return rc < 0 ? rc : 0;
+}
+
 /* --- attempts --- */
 
 static int wrong_number(struct attempt_ref ref, uint64_t seq, struct err *err)
 {
-    return err_set(err, ERR_CORRUPT, "record %" PRIu64 " is not of attempt %" PRIu32 " of job %" PRIu64 " as it should be", seq,
+    return err_set(err, ERR_CORRUPT,
+                   "record %" PRIu64 " is not of attempt %" PRIu32 " of job %" PRIu64 " as it should be", seq,
                    ref.attempt, ref.job.n);
 }
 
@@ -378,24 +412,58 @@ int store_reader_attempts(struct store_reader *r, struct attempt_ref from, bool 
     return rc;
 }
 
-int store_reader_tails(struct store_reader *r, struct attempt_ref ref, struct buf *stdout_tail, struct buf *stderr_tail,
-                       struct err *err)
+struct bytes store_tail_usage(sqlite3_stmt *stmt)
+{
+    return sqlite3_column_count(stmt) > 4 ? store_db_blob(stmt, 4) : bytes_of(NULL, 0);
+}
+
+/* 1: the row is there and sound, to be ended by done(); 0: there is none. */
+static int tail_row(struct store_reader *r, struct attempt_ref ref, struct err *err)
 {
     sqlite3_stmt *stmt = r->sql[R_TAIL];
     sqlite3_bind_int64(stmt, 1, (int64_t)ref.job.n);
     sqlite3_bind_int64(stmt, 2, store_db_task(ref.task));
     sqlite3_bind_int64(stmt, 3, ref.attempt);
     int rc = next(r, R_TAIL, err, "read the output");
-    if (rc == 0) {
-        rc = err_set(err, ERR_NOT_FOUND, "no output is kept of attempt %" PRIu32 " of job %" PRIu64, ref.attempt, ref.job.n);
-    } else if (rc > 0) {
-        struct bytes out = store_db_blob(stmt, 2), errs = store_db_blob(stmt, 3);
-        uint64_t seq = (uint64_t)sqlite3_column_int64(stmt, 0);
+    if (rc <= 0)
+        return rc;
+    uint64_t sum = store_tail_sum((uint64_t)sqlite3_column_int64(stmt, 0), store_db_blob(stmt, 2),
+                                  store_db_blob(stmt, 3), store_tail_usage(stmt));
+    if (sum != (uint64_t)sqlite3_column_int64(stmt, 1))
+        return err_set(err, ERR_CORRUPT, "the checksum of the output of job %" PRIu64 " is wrong", ref.job.n);
+    return 1;
+}
+
+int store_reader_tails(struct store_reader *r, struct attempt_ref ref, struct buf *stdout_tail, struct buf *stderr_tail,
+                       struct err *err)
+{
+    int rc = tail_row(r, ref, err);
+    struct bytes out = { 0 }, errs = { 0 };
+    if (rc > 0)
+        out = store_db_blob(r->sql[R_TAIL], 2), errs = store_db_blob(r->sql[R_TAIL], 3);
+    if (rc >= 0 && out.size + errs.size == 0)
+        rc = err_set(err, ERR_NOT_FOUND, "no output is kept of attempt %" PRIu32 " of job %" PRIu64, ref.attempt,
+                     ref.job.n);
+    if (rc > 0) {
+        buf_add(stdout_tail, out.data, out.size), buf_add(stderr_tail, errs.data, errs.size);
         rc = 0;
-        if (store_tail_sum(seq, out, errs) != (uint64_t)sqlite3_column_int64(stmt, 1))
-            rc = err_set(err, ERR_CORRUPT, "the checksum of the output of job %" PRIu64 " is wrong", ref.job.n);
-        else
-            buf_add(stdout_tail, out.data, out.size), buf_add(stderr_tail, errs.data, errs.size);
+    }
+    done(r, R_TAIL);
+    return rc;
+}
+
+int store_reader_usage(struct store_reader *r, struct attempt_ref ref, struct buf *out, struct err *err)
+{
+    int rc = tail_row(r, ref, err);
+    struct bytes usage = { 0 };
+    if (rc > 0)
+        usage = store_tail_usage(r->sql[R_TAIL]);
+    if (rc >= 0 && usage.size == 0)
+        rc = err_set(err, ERR_NOT_FOUND, "no samples are kept of attempt %" PRIu32 " of job %" PRIu64, ref.attempt,
+                     ref.job.n);
+    if (rc > 0) {
+        buf_add(out, usage.data, usage.size);
+        rc = 0;
     }
     done(r, R_TAIL);
     return rc;

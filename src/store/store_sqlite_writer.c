@@ -7,21 +7,24 @@
 #include "store/store_sqlite_int.h"
 #include "store/store_views.h"
 
-/* Often enough to bound the log and the time of a recovery, seldom enough that pages written again and again (the right edges of
- * the tables) are moved once. */
+/* Often enough to bound the log and the time of a recovery, seldom enough that pages written again and again (the right
+ * edges of the tables) are moved once. */
 uint64_t store_checkpoint_frames = 4096;
 #define CHECKPOINT_FRAMES_IDLE (store_checkpoint_frames / 16)
 /* A log that long has been kept from starting anew by readers: wait for them, for BUSY_RESTART_MS at most. */
 #define CHECKPOINT_FRAMES_RESTART (16 * store_checkpoint_frames)
 #define BUSY_RESTART_MS 100
 #define FRAME_BYTES (STORE_PAGE_BYTES + 24)
+/* Written behind the log's end at a time, and how little of it may be left before that is done again. */
+#define ROOM_BYTES (2u * 1024 * 1024)
+#define ROOM_BYTES_MIN (ROOM_BYTES / 4)
 
 /* Rows of one kind that follow each other are inserted this many at a time: a statement costs more than its row. */
 #define GROUP 8
 #define ROWS(row) row "," row "," row "," row "," row "," row "," row "," row
 
 enum writer_sql { W_BEGIN, W_COMMIT, W_ROLLBACK, W_GUARD, W_LEAD, W_LAST_SEQ, W_CHUNK, W_JOB, W_JOBS, W_ASSIGNED,
-                  W_ASSIGNEDS, W_STARTED, W_ENDED, W_TERMINAL, W_MARK, W_TAIL, W_COUNT };
+                  W_ASSIGNEDS, W_STARTED, W_ENDED, W_TERMINAL, W_TERMINALS, W_MARK, W_TAIL, W_COUNT };
 static const char *const writer_sql[W_COUNT] = {
     [W_BEGIN] = "BEGIN IMMEDIATE",
     [W_COMMIT] = "COMMIT",
@@ -37,9 +40,10 @@ static const char *const writer_sql[W_COUNT] = {
     [W_STARTED] = "UPDATE attempt SET started=?4 WHERE job=?1 AND task=?2 AND n=?3 AND ended=0 AND started=0",
     [W_ENDED] = "UPDATE attempt SET started=iif(started=0, ?5, started), ended=?4, final=?6"
                 " WHERE job=?1 AND task=?2 AND n=?3 AND ended=0",
-    [W_TERMINAL] = "INSERT INTO attempt VALUES(?1, ?2, 0, 0, 0, ?4, ?3)",
+    [W_TERMINAL] = "INSERT INTO attempt VALUES(?, ?, 0, 0, 0, ?, ?)",
+    [W_TERMINALS] = "INSERT INTO attempt VALUES" ROWS("(?, ?, 0, 0, 0, ?, ?)"),
     [W_MARK] = "INSERT OR IGNORE INTO mark VALUES(?, ?)",
-    [W_TAIL] = "INSERT INTO tail VALUES(?, ?, ?, ?)",
+    [W_TAIL] = "INSERT INTO tail VALUES(?, ?, ?, ?, ?)",
 };
 
 struct store_writer {
@@ -47,6 +51,7 @@ struct store_writer {
     sqlite3_stmt *sql[W_COUNT];
     struct store_writer_stats stats;
     uint64_t moved_frames;  /* length of the log at the last checkpoint; 0: it was started anew since */
+    uint64_t room_bytes;    /* how long the file of the log is, at least */
     bool broken;            /* an outcome was unknown: nothing is written any more */
     struct err why;         /* of broken */
 
@@ -57,12 +62,13 @@ struct store_writer {
     uint64_t chunk_first_seq;
     job_id marked;                /* last job marked in this chunk */
     struct buf body;
-    struct store_map start_at;    /* STARTED records of this chunk whose attempts have not ended in it: (job, task) to index */
+    struct store_map start_at;    /* STARTED records of this chunk: (job, task) to index in starts */
     struct start { struct attempt_ref ref; uint64_t seq; bool done; } starts[STORE_CHUNK_RECORDS];
     size_t starts_count;
     struct new_job { job_id job; uint64_t seq; const struct store_job *with; } jobs[GROUP]; /* not yet inserted */
     struct new_attempt { struct attempt_ref ref; uint64_t seq; } opens[GROUP];
-    size_t jobs_count, opens_count;
+    struct new_end { job_id job; uint32_t task, state; uint64_t seq; } ends[GROUP];
+    size_t jobs_count, opens_count, ends_count;
 };
 
 static int count_frames(void *arg, sqlite3 *db, const char *name, int frames)
@@ -129,10 +135,10 @@ uint64_t store_job_sum(job_id job, uint64_t seq, struct bytes owner, struct byte
     return store_sum(job.n * 0x9e3779b97f4a7c15u + seq, parts, 4);
 }
 
-uint64_t store_tail_sum(uint64_t seq, struct bytes out, struct bytes errs)
+uint64_t store_tail_sum(uint64_t seq, struct bytes out, struct bytes errs, struct bytes usage)
 {
-    struct bytes parts[] = { out, errs };
-    return store_sum(seq, parts, 2);
+    struct bytes parts[] = { out, errs, usage };
+    return store_sum(seq, parts, usage.size ? 3 : 2); /* as it was when there was no usage */
 }
 
 /* What came with the SUBMITTED record: nearly always the next one in the batch. NULL: the record came alone. */
@@ -201,7 +207,8 @@ static int write_opens(struct store_writer *w, struct err *err)
             bind_attempt(w->sql[which], 4 * (int)row, w->opens[i + row].ref, w->opens[i + row].seq);
         int rc = run(w, which, err, "new attempt");
         if (rc == -(int)ERR_INTERNAL)
-            return err_wrap(err, "one of the tasks of jobs %" PRIu64 " to %" PRIu64 " has that or an open attempt already",
+            return err_wrap(err,
+                            "one of the tasks of jobs %" PRIu64 " to %" PRIu64 " has that or an open attempt already",
                             w->opens[i].ref.job.n, w->opens[i + rows - 1].ref.job.n);
         if (rc < 0)
             return rc;
@@ -285,9 +292,10 @@ static int keep_tail(struct store_writer *w, struct attempt_ref ref, uint64_t se
         w->tails_used++;
         sqlite3_stmt *stmt = w->sql[W_TAIL];
         sqlite3_bind_int64(stmt, 1, (int64_t)seq);
-        sqlite3_bind_int64(stmt, 2, (int64_t)store_tail_sum(seq, t->stdout_tail, t->stderr_tail));
+        sqlite3_bind_int64(stmt, 2, (int64_t)store_tail_sum(seq, t->stdout_tail, t->stderr_tail, t->usage));
         store_db_bind_blob(stmt, 3, t->stdout_tail);
         store_db_bind_blob(stmt, 4, t->stderr_tail);
+        store_db_bind_blob(stmt, 5, t->usage.size ? t->usage : bytes_of(NULL, 0));
         return run(w, W_TAIL, err, "output of an attempt");
     }
     return 0;
@@ -306,26 +314,41 @@ static int on_ended(void *arg, struct attempt_ref ref, uint64_t seq, uint32_t fi
     if (rc == 0 && sqlite3_changes(w->db) != 1)
         rc = err_set(err, ERR_INTERNAL, "it is not open");
     if (rc == -(int)ERR_INTERNAL)
-        return err_wrap(err, "attempt %" PRIu32 " of job %" PRIu64 " task %" PRId64 " cannot end", ref.attempt, ref.job.n,
-                        store_db_task(ref.task));
+        return err_wrap(err, "attempt %" PRIu32 " of job %" PRIu64 " task %" PRId64 " cannot end", ref.attempt,
+                        ref.job.n, store_db_task(ref.task));
     return rc == 0 && w->tails_used < w->batch->tails_count ? keep_tail(w, ref, seq, err) : rc;
+}
+
+/* Terminal states without an attempt touch no other row, so they may wait until a group is there. */
+static int write_ends(struct store_writer *w, struct err *err)
+{
+    size_t rows = w->ends_count == GROUP ? GROUP : 1;
+    enum writer_sql which = rows == GROUP ? W_TERMINALS : W_TERMINAL;
+    for (size_t i = 0; i < w->ends_count; i += rows) {
+        for (size_t row = 0; row < rows; row++) {
+            const struct new_end *e = &w->ends[i + row];
+            int at = 4 * (int)row;
+            sqlite3_bind_int64(w->sql[which], at + 1, (int64_t)e->job.n);
+            sqlite3_bind_int64(w->sql[which], at + 2, store_db_task(e->task));
+            sqlite3_bind_int64(w->sql[which], at + 3, (int64_t)e->seq);
+            sqlite3_bind_int64(w->sql[which], at + 4, e->state);
+        }
+        int rc = run(w, which, err, "terminal state");
+        if (rc == -(int)ERR_INTERNAL)
+            return err_wrap(err, "one of the jobs %" PRIu64 " to %" PRIu64 ", or a task of it, ends twice",
+                            w->ends[i].job.n, w->ends[i + rows - 1].job.n);
+        if (rc < 0)
+            return rc;
+    }
+    w->ends_count = 0;
+    return 0;
 }
 
 static int on_terminal(void *arg, job_id job, uint32_t task, uint32_t state, uint64_t seq, struct err *err)
 {
     struct store_writer *w = arg;
-    int rc = write_opens(w, err);
-    if (rc < 0)
-        return rc;
-    sqlite3_stmt *stmt = w->sql[W_TERMINAL];
-    sqlite3_bind_int64(stmt, 1, (int64_t)job.n);
-    sqlite3_bind_int64(stmt, 2, store_db_task(task));
-    sqlite3_bind_int64(stmt, 3, state);
-    sqlite3_bind_int64(stmt, 4, (int64_t)seq);
-    rc = run(w, W_TERMINAL, err, "terminal state");
-    if (rc != -(int)ERR_INTERNAL)
-        return rc;
-    return err_wrap(err, "job %" PRIu64 " task %" PRId64 " ends twice", job.n, store_db_task(task));
+    w->ends[w->ends_count++] = (struct new_end){ job, task, state, seq };
+    return w->ends_count == GROUP ? write_ends(w, err) : 0;
 }
 
 static const struct store_view_ops view_ops = { on_submitted, on_assigned, on_started, on_ended, on_terminal, on_mark };
@@ -362,7 +385,8 @@ static int write_chunk(struct store_writer *w, const struct record *records, siz
     int rc = run(w, W_CHUNK, err, "journal");
     for (size_t i = 0; i < count && rc == 0; i++)
         rc = store_views_apply(&view_ops, w, &records[i], err);
-    if (rc == 0 && (rc = write_jobs(w, err)) == 0 && (rc = write_opens(w, err)) == 0)
+    if (rc == 0 && (rc = write_jobs(w, err)) == 0 && (rc = write_opens(w, err)) == 0 &&
+        (rc = write_ends(w, err)) == 0)
         rc = write_starts(w, err);
     return rc;
 }
@@ -371,7 +395,7 @@ static int write_rows(struct store_writer *w, struct err *err)
 {
     const struct store_batch *b = w->batch;
     w->job_next = w->jobs_used = w->tail_next = w->tails_used = 0;
-    w->jobs_count = w->opens_count = w->starts_count = 0; /* of a batch that failed */
+    w->jobs_count = w->opens_count = w->ends_count = w->starts_count = 0; /* of a batch that failed */
     store_map_clear(&w->start_at);
     for (size_t i = 0; i < b->records_count; i++)
         if (b->records[i].seq != w->stats.last_seq + 1 + i)
@@ -412,8 +436,8 @@ static enum store_outcome unknown(struct store_writer *w, const struct err *err)
     return STORE_UNKNOWN;
 }
 
-/* A full disk is reported before the commit record is written, so then nothing is there. Any other failure of COMMIT leaves
- * it open: a commit whose sync failed was found in the store after a crash (guarantees, section 2.9). */
+/* A full disk is reported before the commit record is written, so then nothing is there. Any other failure of COMMIT
+ * leaves it open: a commit whose sync failed was found in the store after a crash (guarantees, section 2.9). */
 static enum store_outcome failed(struct store_writer *w, bool stale, struct err *err)
 {
     if (stale && rolled_back(w))
@@ -451,6 +475,39 @@ enum store_outcome store_writer_append(struct store_writer *w, const struct stor
 
 /* --- the log --- */
 
+/* How long the file should be to have that much room; never longer than the log gets before it is started anew. */
+static uint64_t log_with_room(const struct store_writer *w, uint64_t bytes)
+{
+    uint64_t most = store_checkpoint_frames * FRAME_BYTES;
+    return w->stats.wal_bytes + bytes < most ? w->stats.wal_bytes + bytes : most;
+}
+
+bool store_writer_wants_room(const struct store_writer *w)
+{
+    return !w->broken && w->room_bytes < log_with_room(w, ROOM_BYTES_MIN);
+}
+
+void store_writer_make_room(struct store_writer *w)
+{
+    static const char zeros[65536];
+    sqlite3_file *log = NULL;
+    sqlite3_int64 size = 0;
+    uint64_t until = log_with_room(w, ROOM_BYTES);
+    w->room_bytes = until; /* Whatever happens, not at once again. */
+    if (sqlite3_file_control(w->db, "main", SQLITE_FCNTL_JOURNAL_POINTER, &log) != SQLITE_OK || !log ||
+        !log->pMethods || log->pMethods->xFileSize(log, &size) != SQLITE_OK || (uint64_t)size >= until)
+        return;
+    for (uint64_t at = (uint64_t)size; at < until; at += sizeof zeros)
+        if (log->pMethods->xWrite(log, zeros, sizeof zeros, (sqlite3_int64)at) != SQLITE_OK)
+            return;
+    int rc = log->pMethods->xSync(log, SQLITE_SYNC_NORMAL);
+    if (rc == SQLITE_OK)
+        return;
+    struct err err; /* What a failed sync means is said below. */
+    store_db_error(w->db, rc, &err, "make room in the log");
+    unknown(w, &err);
+}
+
 static int move_pages(struct store_writer *w, int mode, struct err *err)
 {
     int frames = 0, moved = 0;
@@ -465,7 +522,8 @@ static int move_pages(struct store_writer *w, int mode, struct err *err)
 void store_writer_checkpoint(struct store_writer *w, bool idle)
 {
     uint64_t frames = w->stats.wal_bytes / FRAME_BYTES;
-    /* Counted from the last checkpoint: while a reader keeps the log from starting anew, not every commit needs another. */
+    /* Counted from the last checkpoint: while a reader keeps the log from starting anew, not every commit needs
+     * another. */
     if (w->broken || frames < w->moved_frames + (idle ? CHECKPOINT_FRAMES_IDLE : store_checkpoint_frames))
         return;
     w->moved_frames = frames;

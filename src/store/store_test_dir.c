@@ -147,7 +147,8 @@ static void fill_batch(struct store_rig *rig, uint64_t base, uint64_t count)
             continue; /* stays open */
         records[records_count++] = t_started(job, TASK_SINGLE, 1, (uint32_t)job);
         records[records_count++] = t_ended(job, TASK_SINGLE, 1, (uint32_t)job, JOB_SUCCEEDED);
-        tails[tails_count++] = (struct store_tail){ { { job }, TASK_SINGLE, 1 }, bytes_str(keys[i]), bytes_str(specs[i]) };
+        tails[tails_count++] =
+            (struct store_tail){ { { job }, TASK_SINGLE, 1 }, bytes_str(keys[i]), bytes_str(specs[i]), bytes_str("") };
     }
     rig_number(rig, records, records_count);
     struct store_batch batch = { records, records_count, jobs, count, tails, tails_count, rig->epoch };
@@ -188,8 +189,9 @@ static void digest_event(void *arg, const struct record *r)
 
 static void digest_attempt(void *arg, const struct store_attempt *a)
 {
-    buf_printf(arg, "attempt %ju %u %u %u %jd %jd %jd %u", (uintmax_t)a->ref.job.n, a->ref.task, a->ref.attempt, a->node.n,
-               (intmax_t)a->assigned_wall_ms, (intmax_t)a->started_wall_ms, (intmax_t)a->ended_wall_ms, a->final);
+    buf_printf(arg, "attempt %ju %u %u %u %jd %jd %jd %u", (uintmax_t)a->ref.job.n, a->ref.task, a->ref.attempt,
+               a->node.n, (intmax_t)a->assigned_wall_ms, (intmax_t)a->started_wall_ms, (intmax_t)a->ended_wall_ms,
+               a->final);
 }
 
 static int tolerate(int rc, struct buf *out)
@@ -212,9 +214,10 @@ int test_digest(struct store *s, struct buf *out, struct err *err)
         struct attempt_ref ref = { { job }, TASK_SINGLE, 1 };
         autobuf struct buf key = BUF_INIT, errs = BUF_INIT;
         job_id found = { 0 };
+        struct bytes owner = bytes_str(job % 2 ? "alice" : "bob");
         buf_printf(&key, "key-%ju", (uintmax_t)job);
         if ((rc = tolerate(ops->spec(s, ref.job, out, err), out)) < 0 ||
-            (rc = tolerate(ops->key(s, bytes_str(job % 2 ? "alice" : "bob"), buf_bytes(&key), &found, out, err), out)) < 0 ||
+            (rc = tolerate(ops->key(s, owner, buf_bytes(&key), &found, out, err), out)) < 0 ||
             (rc = ops->attempts(s, ref, 10, digest_attempt, out, err)) < 0 ||
             (rc = tolerate(ops->tails(s, ref, out, &errs, err), out)) < 0 ||
             (rc = ops->job_events(s, ref.job, 0, 100, digest_event, out, err)) < 0)

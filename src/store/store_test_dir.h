@@ -16,8 +16,8 @@ void test_copy_dir(const char *from, const char *to);      /* the files in it; m
 /* Names and contents of all files in the directory, except those whose name ends in `except` (NULL: none). */
 void test_dir_contents(const char *dir, const char *except, struct buf *out);
 
-/* A store in dir with some jobs, attempts, keys, tails and marks in several batches, and whose end is not in the database file but in its
- * log when `crash`. In a child process; returns when that has ended. */
+/* A store in dir with some jobs, attempts, keys, tails and marks in several batches, and whose end is not in the
+ * database file but in its log when `crash`. In a child process; returns when that has ended. */
 void test_fill(const char *dir, bool crash);
 /* Everything that can be read of what test_fill wrote, as bytes. A negative code if some of it can not. */
 int test_digest(struct store *s, struct buf *out, struct err *err);

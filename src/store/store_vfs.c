@@ -46,7 +46,8 @@ static bool page_ok(const uint8_t *page, sqlite3_int64 at)
     memcpy(&sum, page + STORE_PAGE_BYTES - STORE_VFS_SUM_BYTES, sizeof sum);
     if (sum == page_sum(page, at))
         return true;
-    /* A free page that never reached the file is a hole of zeros; as anything but a free page it has no valid structure. */
+    /* A free page that never reached the file is a hole of zeros; as anything but a free page it has no valid
+     * structure. */
     for (size_t i = 0; i < STORE_PAGE_BYTES; i++)
         if (page[i])
             return false;
@@ -104,8 +105,8 @@ PASS(xShmLock, (sqlite3_file * file, int offset, int count, int flags), offset, 
 PASS(xShmUnmap, (sqlite3_file * file, int delete_flag), delete_flag)
 #undef PASS
 
-/* The index of the log grows by a block per 4096 frames, after the commit record is on disk: a disk that is full just then
- * would leave the outcome unknown. So the first blocks are taken together, when the log is opened. */
+/* The index of the log grows by a block per 4096 frames, after the commit record is on disk: a disk that is full just
+ * then would leave the outcome unknown. So the first blocks are taken together, when the log is opened. */
 #define SHM_BLOCKS 4
 
 static int vfs_shm_map(sqlite3_file *file, int block, int size, int extend, void volatile **out)

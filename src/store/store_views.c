@@ -1,8 +1,10 @@
 #include "store/store_views.h"
 
-/* Records of the one task of a plain job are found through its attempts. Those of arrays are not: an array has millions of
- * attempts, but few chunks. So each chunk with records of an array gets one mark, and a chunk is read as a whole anyway. */
-static int mark_unless_single(const struct store_view_ops *ops, void *arg, const struct record_subject *s, struct err *err)
+/* Records of the one task of a plain job are found through its attempts. Those of arrays are not: an array has millions
+ * of attempts, but few chunks. So each chunk with records of an array gets one mark, and a chunk is read as a whole
+ * anyway. */
+static int mark_unless_single(const struct store_view_ops *ops, void *arg, const struct record_subject *s,
+                              struct err *err)
 {
     return s->task == TASK_SINGLE ? 0 : ops->mark(arg, s->job, err);
 }
@@ -27,9 +29,10 @@ static int attempt_record(const struct store_view_ops *ops, void *arg, const str
 int store_views_apply(const struct store_view_ops *ops, void *arg, const struct record *r, struct err *err)
 {
     struct record_subject s = record_subject(r);
-    if (s.job.n == 0 || r->kind >= EV_W_IDENTITY)
+    if (s.job.n == 0 || (r->kind >= EV_W_IDENTITY && r->kind <= EV_W_TOMBSTONE))
         return 0;
-    int rc;
+    int rc = 0;
+    uint32_t task;
     switch (r->kind) {
     case EV_SUBMITTED:
         return ops->submitted(arg, s.job, r->seq, err);
@@ -39,10 +42,13 @@ int store_views_apply(const struct store_view_ops *ops, void *arg, const struct 
     case EV_REVOKED:
         return attempt_record(ops, arg, r, &s, err);
     default:
-        rc = ops->mark(arg, s.job, err);
+        /* The end of a job leads to its record as that of an attempt does. */
+        task = s.whole_job ? TASK_SINGLE : s.task;
+        if (!s.terminal || task != TASK_SINGLE)
+            rc = ops->mark(arg, s.job, err);
         if (rc < 0 || !s.terminal)
             return rc;
-        return ops->terminal(arg, s.job, s.whole_job ? TASK_SINGLE : s.task, s.terminal, r->seq, err);
+        return ops->terminal(arg, s.job, task, s.terminal, r->seq, err);
     }
 }
 

@@ -17,7 +17,8 @@ struct store_view_ops {
     int (*started)(void *arg, struct attempt_ref ref, uint64_t seq, bool *kept, struct err *err);
     /* The attempt must be open. final: the task's terminal state, of which there is one, or 0. */
     int (*ended)(void *arg, struct attempt_ref ref, uint64_t seq, uint32_t final, struct err *err);
-    /* A terminal state that no attempt brought; one per job (task is TASK_SINGLE, for an array too) and per task of an array. */
+    /* A terminal state that no attempt brought; one per job (task is TASK_SINGLE, for an array too) and per task of an
+     * array. */
     int (*terminal)(void *arg, job_id job, uint32_t task, uint32_t state, uint64_t seq, struct err *err);
     /* The job has a record that no other view leads to. */
     int (*mark)(void *arg, job_id job, struct err *err);

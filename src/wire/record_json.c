@@ -5,11 +5,12 @@
 #include "base/check.h"
 #include "core/model/record.h"
 #include "core/model/states.h"
+#include "core/sched/sched.h"
 #include "wire/json_out.h"
 
 struct names {
-    const char *(*node)(void *arg, uint32_t node);
-    void *arg;
+    struct record_words words;
+    job_id job; /* of the record */
 };
 
 #define inline_always static inline __attribute__((always_inline))
@@ -18,7 +19,7 @@ struct names {
 inline_always void field_U64(struct json_out *j, enum event_kind kind, const char *name, const uint64_t *v,
                              const struct names *names)
 {
-    (void)kind, (void)names;
+    (void)names;
     /* Two random halves of a worker's id: no reader of JSON keeps 64 bits of a number. */
     if (IS("worker_high") || IS("worker_low")) {
         static const char hex[] = "0123456789abcdef";
@@ -26,20 +27,36 @@ inline_always void field_U64(struct json_out *j, enum event_kind kind, const cha
         for (int i = 0; i < 16; i++)
             text[i] = hex[*v >> (60 - 4 * i) & 15];
         json_str(j, name, bytes_of(text, sizeof text));
+    } else if (kind == EV_SETTINGS && !IS("weight_milli") && !IS("total")) {
+        if (*v) /* a limit */
+            json_u64(j, name, *v - 1);
+        else
+            json_null(j, name);
     } else {
         json_u64(j, name, *v);
     }
+}
+
+/* There only when the record is about one task of an array. */
+static void task(struct json_out *j, const char *name, uint32_t position, const struct names *names)
+{
+    if (position == TASK_SINGLE || position == TASK_ALL)
+        return;
+    const struct record_words *w = &names->words;
+    uint32_t index = w->index ? w->index(w->arg, names->job, position) : position;
+    if (index == TASK_SINGLE)
+        json_null(j, name);
+    else
+        json_u64(j, name, index);
 }
 
 inline_always void field_U32(struct json_out *j, enum event_kind kind, const char *name, const uint32_t *v,
                              const struct names *names)
 {
     if (IS("task")) {
-        /* There only when the record is about one task of an array. */
-        if (*v != TASK_SINGLE && *v != TASK_ALL)
-            json_u64(j, name, *v);
+        task(j, name, *v, names);
     } else if (IS("node")) {
-        const char *node = names->node && *v ? names->node(names->arg, *v) : NULL;
+        const char *node = names->words.node && *v ? names->words.node(names->words.arg, *v) : NULL;
         if (node)
             json_cstr(j, name, node);
         else
@@ -55,7 +72,14 @@ inline_always void field_U32(struct json_out *j, enum event_kind kind, const cha
     } else if (IS("index")) {
         if (*v != TASK_SINGLE)
             json_u64(j, name, *v);
-    } else if (IS("held") || IS("counted") || IS("running") || IS("never_started") || IS("overlap_never")) {
+    } else if (kind == EV_SETTINGS && IS("kind")) {
+        static const char *const kinds[] = { "queue", "user", "account", "token" };
+        json_cstr(j, name, *v < sizeof kinds / sizeof *kinds ? kinds[*v] : NULL);
+    } else if (kind == EV_SETTINGS && IS("order")) {
+        json_cstr(j, name, *v && *v <= ORDERS ? orders[*v - 1].name : NULL);
+    } else if (IS("paused")) {
+        json_bool(j, name, *v != 0);
+    } else if (IS("held") || IS("counted") || IS("running") || IS("never_started") || IS("notify") || IS("overlap_never")) {
         json_bool(j, name, *v != 0);
     } else {
         json_u64(j, name, *v);
@@ -67,6 +91,21 @@ inline_always void field_I64(struct json_out *j, enum event_kind kind, const cha
 {
     (void)kind, (void)names;
     json_i64(j, name, *v);
+}
+
+/* Tokens are packed as varints: number, how many; records SETTINGS tell the names, in the order of the numbers. */
+static void tokens(struct json_out *j, const char *name, struct bytes packed)
+{
+    const uint8_t *at = (const uint8_t *)packed.data, *end = at + packed.size;
+    uint64_t number, count;
+    json_open(j, name, '[');
+    while (at < end && varint_read(&at, end, &number) && varint_read(&at, end, &count)) {
+        json_open(j, NULL, '{');
+        json_u64(j, "number", number);
+        json_u64(j, "count", count);
+        json_close(j, '}');
+    }
+    json_close(j, ']');
 }
 
 /* Dependencies are packed as varints: job, when, verdict at that time. */
@@ -91,6 +130,8 @@ inline_always void field_STR(struct json_out *j, enum event_kind kind, const cha
     (void)names;
     if (kind == EV_SUBMITTED && IS("after"))
         after(j, name, *v);
+    else if (kind == EV_CLASS && IS("tokens"))
+        tokens(j, name, *v);
     else if (IS("spec"))
         json_u64(j, "spec_bytes", v->size); /* protobuf: no text */
     else
@@ -133,11 +174,12 @@ inline_always void field_MAC(struct json_out *j, enum event_kind kind, const cha
 EVENTS(EVENT)
 #undef EVENT
 
-void wire_record_json(struct buf *out, const struct record *r, const char *(*node_name)(void *arg, uint32_t node),
-                      void *arg)
+void wire_record_json(struct buf *out, const struct record *r, const struct record_words *words)
 {
     struct json_out j = json_out_to(out);
-    const struct names names = { node_name, arg };
+    struct names names = { .job = record_subject(r).job };
+    if (words)
+        names.words = *words;
     json_open(&j, NULL, '{');
     json_u64(&j, "seq", r->seq);
     json_time(&j, "at", r->at_wall_ms);

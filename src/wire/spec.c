@@ -132,7 +132,7 @@ void spec_store(const struct spec_key *key, struct job_spec *spec, int64_t value
 
 void spec_init(struct job_spec *spec)
 {
-    *spec = (struct job_spec){ .request = { .queue = bytes_str("default"), .need.v[RES_CPU] = 1000, .step = 1 } };
+    *spec = (struct job_spec){ .request = { .queue = bytes_str("default"), .account = bytes_str(ACCOUNT_DEFAULT), .need.v[RES_CPU] = 1000, .step = 1 } };
 }
 
 struct bytes spec_default_name(const struct job_spec *spec)
@@ -359,30 +359,38 @@ static int check_pairs(const struct spec_key *key, const struct spec_pair *pairs
     return rc < 0 ? rc : check_unique(key->name, pairs, count, err);
 }
 
+bool spec_key_tokens(const struct spec_key *key)
+{
+    return key->offset == offsetof(struct job_spec, request.tokens);
+}
+
 static int check_named(const struct spec_key *key, const struct job_spec *spec, struct err *err)
 {
     static const char *const taken[] = { "cpu", "cpus", "mem", "memory", "mem_bytes", "gpu", "gpus" };
     char field[80];
     const struct job_request *r = &spec->request;
-    int rc = too_many(key, r->named_count, "use fewer kinds of resources", err);
-    for (size_t i = 0; rc == 0 && i < r->named_count; i++) {
-        struct bytes name = bytes_of(r->named[i].name, strnlen(r->named[i].name, RES_NAME_BYTES));
-        sub_field(field, "resources", name);
+    bool tokens = spec_key_tokens(key);
+    const struct named_resource *all = tokens ? r->tokens : r->named;
+    size_t count = tokens ? r->tokens_count : r->named_count;
+    int rc = too_many(key, count, tokens ? "use fewer kinds of tokens" : "use fewer kinds of resources", err);
+    for (size_t i = 0; rc == 0 && i < count; i++) {
+        struct bytes name = bytes_of(all[i].name, strnlen(all[i].name, RES_NAME_BYTES));
+        sub_field(field, key->name, name);
         bool ok = name.size > 0 && name.size < RES_NAME_BYTES;
         for (size_t k = 0; ok && k < name.size; k++)
             ok = (name.data[k] >= 'a' && name.data[k] <= 'z') || (name.data[k] >= 'A' && name.data[k] <= 'Z') ||
                  (name.data[k] >= '0' && name.data[k] <= '9') || (k && memchr("._-", name.data[k], 3));
         if (!ok)
             return err_field(err, ERR_INVALID, field, "use up to 31 letters, digits, dots, - and _",
-                             "this is not the name of a resource");
-        for (size_t k = 0; k < sizeof taken / sizeof *taken; k++)
+                             tokens ? "this is not the name of a token" : "this is not the name of a resource");
+        for (size_t k = 0; !tokens && k < sizeof taken / sizeof *taken; k++)
             if (bytes_equal(name, bytes_str(taken[k])))
                 return err_field(err, ERR_INVALID, field, "use the keys cpus, mem_bytes and gpus",
                                  "\"%s\" is no named resource", taken[k]);
         for (size_t k = 0; k < i; k++)
-            if (strncmp(r->named[k].name, r->named[i].name, RES_NAME_BYTES) == 0)
-                return err_field(err, ERR_INVALID, field, "remove one", "the resource is given twice");
-        if (r->named[i].count < 1 || r->named[i].count > SPEC_COUNT_MAX)
+            if (strncmp(all[k].name, all[i].name, RES_NAME_BYTES) == 0)
+                return err_field(err, ERR_INVALID, field, "remove one", "it is given twice");
+        if (all[i].count < 1 || all[i].count > SPEC_COUNT_MAX)
             return err_field(err, ERR_INVALID, field, NULL, "the amount must be between 1 and %llu",
                              (unsigned long long)SPEC_COUNT_MAX);
     }
@@ -459,6 +467,8 @@ int spec_check_key(const struct spec_key *key, const struct job_spec *spec, stru
 int spec_check_joined(const struct job_spec *spec, struct err *err)
 {
     const struct job_request *r = &spec->request;
+    if (!r->account.size)
+        return err_field(err, ERR_INVALID, "account", NULL, "the account is empty");
     if (!r->name.size || !r->queue.size)
         return err_field(err, ERR_INVALID, r->name.size ? "queue" : "name", NULL, "the %s is empty",
                          r->name.size ? "queue" : "name");
@@ -474,6 +484,9 @@ int spec_check_joined(const struct job_spec *spec, struct err *err)
     if (r->begin_wall_ms && r->deadline_wall_ms && r->deadline_wall_ms <= r->begin_wall_ms)
         return err_field(err, ERR_INVALID, "deadline", "make the deadline later than begin",
                          "the job could never start: its deadline is not after its begin");
+    if (r->overlap_never && spec->image.size)
+        return err_field(err, ERR_INVALID, "overlap", "leave overlap or image out",
+                         "a job with an image can not have overlap never: nothing would end its container on a node that is cut off");
     if (r->backoff_max_ms && r->backoff_ms > r->backoff_max_ms)
         return err_field(err, ERR_INVALID, "backoff_max_s", "make it at least backoff_s",
                          "backoff_max_s is less than backoff_s");

@@ -23,14 +23,17 @@ struct spec_pair { struct bytes name, value; };
 #define SPEC_WALL_MS_MAX 253402300799999 /* the end of the year 9999 */
 #define SPEC_WORD_COST 9u           /* of SPEC_ARGS_MAX for each argument and variable: final zero and pointer */
 
+enum spec_pull { SPEC_PULL_MISSING, SPEC_PULL_ALWAYS, SPEC_PULL_NEVER };
+
 struct job_spec {
     struct job_request request;      /* what the scheduler needs; strings borrowed from the arena */
     const struct bytes *command; size_t command_count;   /* argv, at least one; may hold {} for the array index */
     const struct spec_pair *env; size_t env_count;       /* NAME=VALUE added to the clean environment */
     const struct spec_pair *labels; size_t labels_count;
-    struct bytes workdir, stdin_path, stdout_path, stderr_path, image; /* size 0: not given */
+    struct bytes workdir, stdin_path, stdout_path, stderr_path, image, notify; /* size 0: not given */
     struct bytes key;                /* idempotency key from the job itself */
     uint64_t output_bytes_max;       /* 0: default */
+    enum spec_pull pull;             /* of the image */
     int64_t simulated_ms;            /* "simulate": {"run_s":..,"exit_code":..}: used by exec_fake only */
     int32_t simulated_exit;
 };

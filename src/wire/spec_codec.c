@@ -43,17 +43,25 @@ static Rota__SpecPair **encode_pairs(struct block *b, const struct spec_pair *pa
     return list;
 }
 
+static Rota__SpecResource **encode_counts(struct block *b, const struct named_resource *counts, size_t count)
+{
+    Rota__SpecResource **list = block_take(b, count, sizeof *list);
+    Rota__SpecResource *all = block_take(b, count, sizeof *all);
+    for (size_t i = 0; i < count; i++) {
+        rota__spec_resource__init(&all[i]);
+        all[i].name = binary(bytes_str(counts[i].name));
+        all[i].count = counts[i].count;
+        list[i] = &all[i];
+    }
+    return list;
+}
+
 static void encode_resources(struct block *b, const struct job_request *r, Rota__JobSpec *to)
 {
     to->n_resources = r->named_count;
-    to->resources = block_take(b, r->named_count, sizeof *to->resources);
-    Rota__SpecResource *all = block_take(b, r->named_count, sizeof *all);
-    for (size_t i = 0; i < r->named_count; i++) {
-        rota__spec_resource__init(&all[i]);
-        all[i].name = binary(bytes_str(r->named[i].name));
-        all[i].count = r->named[i].count;
-        to->resources[i] = &all[i];
-    }
+    to->resources = encode_counts(b, r->named, r->named_count);
+    to->n_tokens = r->tokens_count;
+    to->tokens = encode_counts(b, r->tokens, r->tokens_count);
 }
 
 static void encode_after(struct block *b, const struct job_request *r, Rota__JobSpec *to)
@@ -73,6 +81,8 @@ static void encode_request(const struct job_request *r, Rota__JobSpec *to)
 {
     to->user = binary(r->user);
     to->queue = binary(r->queue);
+    if (!bytes_equal(r->account, bytes_str(ACCOUNT_DEFAULT)))
+        to->account = binary(r->account);
     to->name = binary(r->name);
     to->priority = r->priority;
     to->cpu_milli = r->need.v[RES_CPU];
@@ -101,8 +111,8 @@ void spec_encode(struct buf *out, const struct job_spec *spec)
     size_t pairs = spec->env_count + spec->labels_count;
     size_t bytes = spec->command_count * sizeof(ProtobufCBinaryData) +
                    pairs * (sizeof(Rota__SpecPair) + sizeof(void *)) +
-                   r->named_count * (sizeof(Rota__SpecResource) + sizeof(void *)) +
-                   r->after_count * (sizeof(Rota__SpecAfter) + sizeof(void *)) + 9 * 16;
+                   (r->named_count + r->tokens_count) * (sizeof(Rota__SpecResource) + sizeof(void *)) +
+                   r->after_count * (sizeof(Rota__SpecAfter) + sizeof(void *)) + 11 * 16;
     autofree char *memory = mem_alloc(bytes);
     struct block block = { memory, memory + bytes };
     Rota__JobSpec m = ROTA__JOB_SPEC__INIT;
@@ -122,8 +132,10 @@ void spec_encode(struct buf *out, const struct job_spec *spec)
     m.stdout_path = binary(spec->stdout_path);
     m.stderr_path = binary(spec->stderr_path);
     m.image = binary(spec->image);
+    m.notify = binary(spec->notify);
     m.key = binary(spec->key);
     m.output_bytes_max = spec->output_bytes_max;
+    m.pull = spec->pull;
     m.simulated_ms = spec->simulated_ms;
     m.simulated_exit = spec->simulated_exit;
     size_t size = rota__job_spec__get_packed_size(&m);
@@ -174,6 +186,7 @@ static void decode_request(struct arena *arena, const Rota__JobSpec *m, struct j
     *r = (struct job_request){
         .user = text(arena, m->user),
         .queue = text(arena, m->queue),
+        .account = m->account.len ? text(arena, m->account) : bytes_str(ACCOUNT_DEFAULT),
         .name = text(arena, m->name),
         .need.v = { [RES_CPU] = m->cpu_milli, [RES_MEM] = m->mem_bytes, [RES_GPU] = m->gpu_milli },
         .priority = m->priority,
@@ -200,21 +213,18 @@ static void decode_request(struct arena *arena, const Rota__JobSpec *m, struct j
     r->after_count = m->n_after;
 }
 
-/* False: a name is too long for a named resource. */
-static bool decode_named(struct arena *arena, const Rota__JobSpec *m, struct job_request *r)
+/* NULL: a name is too long for a named resource. */
+static const struct named_resource *decode_counts(struct arena *arena, Rota__SpecResource *const *list, size_t count)
 {
-    struct named_resource *named = arena_alloc(arena, m->n_resources * sizeof *named);
-    for (size_t i = 0; i < m->n_resources; i++) {
-        const Rota__SpecResource *from = m->resources[i];
-        named[i] = (struct named_resource){ .count = from->count };
-        if (from->name.len >= RES_NAME_BYTES)
-            return false;
-        if (from->name.len)
-            memcpy(named[i].name, from->name.data, from->name.len);
+    struct named_resource *named = arena_alloc(arena, (count + 1) * sizeof *named);
+    for (size_t i = 0; i < count; i++) {
+        named[i] = (struct named_resource){ .count = list[i]->count };
+        if (list[i]->name.len >= RES_NAME_BYTES)
+            return NULL;
+        if (list[i]->name.len)
+            memcpy(named[i].name, list[i]->name.data, list[i]->name.len);
     }
-    r->named = named;
-    r->named_count = m->n_resources;
-    return true;
+    return named;
 }
 
 int spec_decode(struct arena *arena, struct bytes encoded, struct job_spec *out, struct err *err)
@@ -226,12 +236,15 @@ int spec_decode(struct arena *arena, struct bytes encoded, struct job_spec *out,
     ProtobufCAllocator allocator = { limited_alloc, limited_free, &limited };
     const Rota__JobSpec *m = rota__job_spec__unpack(&allocator, encoded.size, (const uint8_t *)encoded.data);
     struct job_spec spec = { .command = NULL };
-    if (!m || !decode_named(arena, m, &spec.request))
+    const struct named_resource *named = m ? decode_counts(arena, m->resources, m->n_resources) : NULL;
+    const struct named_resource *tokens = m ? decode_counts(arena, m->tokens, m->n_tokens) : NULL;
+    if (!named || !tokens)
         return err_set(err, ERR_CORRUPT, "%zu bytes are not an encoded job", encoded.size);
-    struct job_request request = spec.request;
     decode_request(arena, m, &spec.request);
-    spec.request.named = request.named;
-    spec.request.named_count = request.named_count;
+    spec.request.named = named;
+    spec.request.named_count = m->n_resources;
+    spec.request.tokens = tokens;
+    spec.request.tokens_count = m->n_tokens;
     struct bytes *command = arena_alloc(arena, m->n_command * sizeof *command);
     for (size_t i = 0; i < m->n_command; i++)
         command[i] = text(arena, m->command[i]);
@@ -246,8 +259,11 @@ int spec_decode(struct arena *arena, struct bytes encoded, struct job_spec *out,
     spec.stdout_path = text(arena, m->stdout_path);
     spec.stderr_path = text(arena, m->stderr_path);
     spec.image = text(arena, m->image);
+    spec.notify = text(arena, m->notify);
     spec.key = text(arena, m->key);
     spec.output_bytes_max = m->output_bytes_max;
+    if (m->pull <= SPEC_PULL_NEVER)
+        spec.pull = (enum spec_pull)m->pull;
     spec.simulated_ms = m->simulated_ms;
     spec.simulated_exit = m->simulated_exit;
     struct err inner;

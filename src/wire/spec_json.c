@@ -308,17 +308,17 @@ static void read_pairs(struct spec_walk *w, const struct spec_key *key, const st
     *count = used;
 }
 
-static void read_counts(struct spec_walk *w, const struct where *where, struct job_request *r)
+static void read_counts(struct spec_walk *w, const struct where *where, const struct named_resource **counts, size_t *count)
 {
     const struct json_value *v = where->at;
     if (v->kind != JSON_KIND_MAP) {
         wrong_type(w, where, "a map of whole numbers", "write {licence: 2}");
         return;
     }
-    struct named_resource *all = arena_alloc(w->arena, (r->named_count + v->map.count) * sizeof *all);
-    size_t before = r->named_count, used = before;
+    struct named_resource *all = arena_alloc(w->arena, (*count + v->map.count) * sizeof *all);
+    size_t before = *count, used = before;
     if (before)
-        memcpy(all, r->named, before * sizeof *all);
+        memcpy(all, *counts, before * sizeof *all);
     for (size_t i = 0; i < v->map.count; i++) {
         const struct json_member *m = &v->map.members[i];
         struct where entry = where_sub(&m->value, where, m->name);
@@ -328,7 +328,7 @@ static void read_counts(struct spec_walk *w, const struct where *where, struct j
         }
         if (m->name.size >= RES_NAME_BYTES || m->value.integer < 1 || m->value.integer > SPEC_COUNT_MAX) {
             fault(w, &entry, NULL,
-                  m->name.size >= RES_NAME_BYTES ? "the name of a resource has at most 31 bytes"
+                  m->name.size >= RES_NAME_BYTES ? "its name has at most 31 bytes"
                                                  : "the amount must be between 1 and 1000000000");
             continue;
         }
@@ -339,8 +339,8 @@ static void read_counts(struct spec_walk *w, const struct where *where, struct j
             at++;
         all[at < before ? at : used++] = one;
     }
-    r->named = all;
-    r->named_count = used;
+    *counts = all;
+    *count = used;
 }
 
 /* outer NULL: at the top of the job. */
@@ -510,6 +510,24 @@ static void read_overlap(struct spec_walk *w, const struct where *where, struct 
         r->overlap_never = word == 1;
 }
 
+static const char *const pull_words[] = { [SPEC_PULL_MISSING] = "missing", [SPEC_PULL_ALWAYS] = "always", [SPEC_PULL_NEVER] = "never" };
+
+static bool is_pull(const struct spec_key *key)
+{
+    return strcmp(key->name, "pull") == 0;
+}
+
+static void read_one_word(struct spec_walk *w, const struct spec_key *key, const struct where *where, struct job_spec *spec)
+{
+    if (!is_pull(key)) {
+        read_overlap(w, where, &spec->request);
+        return;
+    }
+    int word = read_word(w, where, pull_words, 3, "write missing, always or never");
+    if (word >= 0)
+        spec->pull = (enum spec_pull)word;
+}
+
 /* What is kept as one number, in the spec's own unit. */
 static bool read_number(struct spec_walk *w, const struct spec_key *key, const struct where *where, int64_t *out)
 {
@@ -539,13 +557,18 @@ static void read_key(struct spec_walk *w, const struct spec_key *key, const stru
         if (read_number(w, key, where, &number))
             spec_store(key, spec, number);
         break;
-    case SPEC_WORD: read_overlap(w, where, &spec->request); break;
+    case SPEC_WORD: read_one_word(w, key, where, spec); break;
     case SPEC_ARRAY: read_array(w, key, where, &spec->request); break;
     case SPEC_NODES: read_nodes(w, key, where); break;
     case SPEC_COMMAND: read_command(w, where, spec); break;
     case SPEC_ENV: read_pairs(w, key, where, &spec->env, &spec->env_count); break;
     case SPEC_LABELS: read_pairs(w, key, where, &spec->labels, &spec->labels_count); break;
-    case SPEC_COUNTS: read_counts(w, where, &spec->request); break;
+    case SPEC_COUNTS:
+        if (spec_key_tokens(key))
+            read_counts(w, where, &spec->request.tokens, &spec->request.tokens_count);
+        else
+            read_counts(w, where, &spec->request.named, &spec->request.named_count);
+        break;
     case SPEC_AFTER: read_after(w, where, &spec->request); break;
     case SPEC_SIMULATE: read_simulate(w, where, spec); break;
     case SPEC_TYPES: check_unreachable();
@@ -691,13 +714,13 @@ static void write_command(struct json_out *j, const char *key, const struct job_
     json_close(j, ']');
 }
 
-static void write_counts(struct json_out *j, const char *key, const struct job_request *r)
+static void write_counts(struct json_out *j, const char *key, const struct named_resource *counts, size_t count)
 {
-    if (!r->named_count)
+    if (!count)
         return;
     json_open(j, key, '{');
-    for (size_t i = 0; i < r->named_count; i++)
-        json_u64(j, r->named[i].name, r->named[i].count);
+    for (size_t i = 0; i < count; i++)
+        json_u64(j, counts[i].name, counts[i].count);
     json_close(j, '}');
 }
 
@@ -770,6 +793,8 @@ static bool text_is_default(const struct spec_key *key, const struct job_spec *s
         return true;
     if (key->offset == offsetof(struct job_spec, request.queue))
         return bytes_equal(text, bytes_str("default"));
+    if (key->offset == offsetof(struct job_spec, request.account))
+        return bytes_equal(text, bytes_str(ACCOUNT_DEFAULT));
     if (key->offset == offsetof(struct job_spec, request.name))
         return bytes_equal(text, spec_default_name(spec));
     return false;
@@ -795,13 +820,20 @@ static void write_key(struct json_out *j, const struct spec_key *key, const stru
             json_time(j, key->name, spec_load(key, spec));
         break;
     case SPEC_WORD:
-        if (spec->request.overlap_never)
+        if (is_pull(key) && spec->pull)
+            json_cstr(j, key->name, pull_words[spec->pull]);
+        else if (!is_pull(key) && spec->request.overlap_never)
             json_cstr(j, key->name, "never");
         break;
     case SPEC_COMMAND: write_command(j, key->name, spec); break;
     case SPEC_ENV: write_pairs(j, key->name, spec->env, spec->env_count); break;
     case SPEC_LABELS: write_pairs(j, key->name, spec->labels, spec->labels_count); break;
-    case SPEC_COUNTS: write_counts(j, key->name, &spec->request); break;
+    case SPEC_COUNTS:
+        if (spec_key_tokens(key))
+            write_counts(j, key->name, spec->request.tokens, spec->request.tokens_count);
+        else
+            write_counts(j, key->name, spec->request.named, spec->request.named_count);
+        break;
     case SPEC_ARRAY: write_array(j, key->name, &spec->request); break;
     case SPEC_SIMULATE: write_simulate(j, key->name, spec); break;
     case SPEC_AFTER: /* written by write_spec, which knows the names */

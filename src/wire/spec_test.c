@@ -48,7 +48,13 @@ static void assert_equal(const struct job_spec *a, const struct job_spec *b)
 {
     const struct job_request *x = &a->request, *y = &b->request;
     assert_true(bytes_equal(x->user, y->user) && bytes_equal(x->queue, y->queue) && bytes_equal(x->name, y->name));
+    assert_true(bytes_equal(x->account, y->account));
     assert_true(resources_equal(&x->need, &y->need));
+    assert_int_equal(x->tokens_count, y->tokens_count);
+    for (size_t i = 0; i < x->tokens_count; i++) {
+        assert_string_equal(x->tokens[i].name, y->tokens[i].name);
+        assert_int_equal(x->tokens[i].count, y->tokens[i].count);
+    }
     assert_int_equal(x->named_count, y->named_count);
     for (size_t i = 0; i < x->named_count; i++) {
         assert_string_equal(x->named[i].name, y->named[i].name);
@@ -78,6 +84,7 @@ static void assert_equal(const struct job_spec *a, const struct job_spec *b)
                 bytes_equal(a->stdout_path, b->stdout_path) && bytes_equal(a->stderr_path, b->stderr_path) &&
                 bytes_equal(a->image, b->image) && bytes_equal(a->key, b->key));
     assert_int_equal(a->output_bytes_max, b->output_bytes_max);
+    assert_int_equal(a->pull, b->pull);
     assert_int_equal(a->simulated_ms, b->simulated_ms);
     assert_int_equal(a->simulated_exit, b->simulated_exit);
 }
@@ -137,6 +144,8 @@ static void random_request(struct job_request *r)
         r->user = random_text(64, true);
     if (often())
         r->queue = random_text(64, true);
+    if (often())
+        r->account = random_text(64, true);
     r->need.v[RES_CPU] = often() ? prng_below(&prng, 1000000001) : prng_below(&prng, 8) * 500;
     r->need.v[RES_MEM] = often() ? prng_below(&prng, 9007199254740993) : 0;
     r->need.v[RES_GPU] = often() ? prng_below(&prng, 5000) : 0;
@@ -172,7 +181,8 @@ static void random_request(struct job_request *r)
         named[i] = (struct named_resource){ .count = 1 + prng_below(&prng, SPEC_COUNT_MAX) };
         snprintf(named[i].name, sizeof named[i].name, "lic%zu.%c_x-y", i, 'a' + (int)prng_below(&prng, 26));
     }
-    r->named = named;
+    r->named = r->tokens = named;
+    r->tokens_count = often() ? n : 0;
     r->named_count = n;
 }
 
@@ -199,10 +209,11 @@ static struct job_spec random_spec(void)
     if (often())
         s.stderr_path = random_text(400, false);
     if (often())
-        s.image = bytes_str("registry.example:5000/a/b@sha256:0");
+        s.image = s.request.overlap_never ? bytes_of(NULL, 0) : bytes_str("registry.example:5000/a/b@sha256:0");
     if (often())
         s.key = random_text(255, true);
     s.output_bytes_max = often() ? prng_below(&prng, 1125899906842625) : 0;
+    s.pull = (enum spec_pull)prng_below(&prng, 3);
     s.simulated_ms = random_ms(31557600000);
     s.simulated_exit = often() ? (int32_t)prng_below(&prng, 256) : 0;
     spec_complete(&arena, &s);
@@ -284,7 +295,7 @@ static void every_key(void **state)
                   "\"grace_s\":1.25,\"retries\":3,\"backoff\":\"2s\",\"backoff_max\":60,\"after\":[{\"job\":7},{"
                   "\"job\":8,\"when\":\"any\"},{\"job\":9,\"when\":\"fail\"}],"
                   "\"array\":\"1-1000:3%50\",\"begin\":\"2026-11-23 "
-                  "10:00\",\"deadline\":\"2026-11-24T10:00:00.5+01:00\",\"hold\":true,\"overlap\":\"never\","
+                  "10:00\",\"deadline\":\"2026-11-24T10:00:00.5+01:00\",\"hold\":true,\"overlap\":\"allow\","
                   "\"labels\":{\"team\":\"x "
                   "y\"},\"image\":\"busybox\",\"output_max\":\"1M\",\"key\":\"k1\",\"lost_after_s\":80,\"simulate\":{"
                   "\"run_s\":0.25,\"exit_code\":3},"
@@ -314,7 +325,7 @@ static void every_key(void **state)
     assert_true(r->tasks == 334 && r->first == 1 && r->step == 3 && r->limit == 50);
     assert_int_equal(r->begin_wall_ms, 1795428000000);
     assert_int_equal(r->deadline_wall_ms, 1795510800500);
-    assert_true(r->held && r->overlap_never);
+    assert_true(r->held && !r->overlap_never);
     assert_true(s.labels_count == 1 && bytes_equal(s.labels[0].value, bytes_str("x y")));
     assert_true(bytes_equal(s.image, bytes_str("busybox")) && bytes_equal(s.key, bytes_str("k1")));
     assert_int_equal(s.output_bytes_max, 1048576);
@@ -387,6 +398,7 @@ static void bad_jobs(void **state)
         { "{C,\"hold\":\"yes\"}", "hold", "true or false" },
         { "{C,\"overlap\":\"sometimes\"}", "overlap", "allow or never" },
         { "{C,\"overlap\":true}", "overlap", "allow or never" },
+        { "{C,\"overlap\":\"never\",\"image\":\"busybox\"}", "overlap", "leave overlap or image out" },
         { "{C,\"name\":\"\"}", "name", "empty" },
         { "{C,\"name\":null}", "name", "leave the key out" },
         { "{C,\"name\":\"a\\nb\"}", "name", "control characters" },

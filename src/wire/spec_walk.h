@@ -47,6 +47,7 @@ const struct spec_key *spec_key_find(const char *prefix, struct bytes name);
 struct bytes spec_default_name(const struct job_spec *spec);
 int spec_check_joined(const struct job_spec *spec, struct err *err); /* rules that join several keys */
 /* One variable or label. */
+bool spec_key_tokens(const struct spec_key *key); /* of type SPEC_COUNTS: tokens of the cluster, not resources of a node */
 int spec_check_pair(const struct spec_key *key, const struct spec_pair *pair, struct err *err);
 int spec_check_key(const struct spec_key *key, const struct job_spec *spec, struct err *err);
 /* Numbers, in the spec's own unit. */

@@ -22,7 +22,7 @@
 #define HELLO_COST 200u /* its numbers and those of the inventory in it */
 #define RESULT_COST (1 + 5 + 5 + 10 + 10 + 10 + 10 + 10 + 5)
 
-_Static_assert(HEAD_COST + ROW_COST + HELLO_COST + 3 * WIRE_TEXT_MAX + DIMS_COST + RES_NAMED_MAX * NAMED_COST +
+_Static_assert(HEAD_COST + ROW_COST + HELLO_COST + 4 * WIRE_TEXT_MAX + DIMS_COST + RES_NAMED_MAX * NAMED_COST +
                        INVENTORY_MAX * ITEM_COST <=
                    WIRE_BATCH_MAX,
                "the largest HELLO fits into a batch");
@@ -91,10 +91,12 @@ struct wire_writer {
     size_t kills, kills_cap, starteds, starteds_cap;
     uint64_t *started_inventory_seq;
     int64_t *kill_grace_ms;
+    size_t usages, usages_cap;
+    ProtobufCBinaryData *usage;
     size_t drains, drains_cap;
     protobuf_c_boolean *drain_on;
     struct pointers tails, hello, heartbeat, inventory, never_started, welcome, heartbeat_ack, go_away, log_read,
-        log_chunk;
+        log_chunk, node_report;
 
     uint8_t *out;
     size_t out_cap;
@@ -306,7 +308,8 @@ static bool add_hello(struct wire_writer *w, const struct message *m)
 {
     check(m->hello.named_count <= RES_NAMED_MAX && m->hello.window);
     struct bytes boot = text_cut(m->hello.boot), version = text_cut(m->hello.version), name = text_cut(m->hello.name);
-    if (!room(w, HELLO_COST + name.size + boot.size + version.size + DIMS_COST + m->hello.named_count * NAMED_COST +
+    struct bytes metrics = text_cut(m->hello.metrics);
+    if (!room(w, HELLO_COST + name.size + boot.size + version.size + metrics.size + DIMS_COST + m->hello.named_count * NAMED_COST +
                      m->hello.items_count * ITEM_COST))
         return false;
     row_add(w, m->kind, no_ref);
@@ -318,6 +321,7 @@ static bool add_hello(struct wire_writer *w, const struct message *m)
     out->name = data_of(name);
     out->boot = data_of(boot);
     out->version = data_of(version);
+    out->metrics = data_of(metrics);
     out->n_capacity = dims_used(&m->hello.capacity);
     out->capacity = arena_copy(&w->arena, m->hello.capacity.v, sizeof m->hello.capacity.v);
     out->n_named = m->hello.named_count;
@@ -657,13 +661,44 @@ static bool add_log_chunk(struct wire_writer *w, const struct message *m)
     return true;
 }
 
+static bool add_usage(struct wire_writer *w, const struct message *m)
+{
+    check(m->usage.series.size <= USAGE_BYTES_MAX);
+    if (!room(w, 8 + m->usage.series.size))
+        return false;
+    ref_add(w, m->kind, m->usage.ref);
+    w->usage = mem_grow(w->usage, &w->usages_cap, w->usages + 1, sizeof *w->usage);
+    w->usage[w->usages++] = data_of(m->usage.series);
+    return true;
+}
+
+static bool add_node_report(struct wire_writer *w, const struct message *m)
+{
+    if (!room(w, SMALL_COST + 2 * WIRE_TEXT_MAX))
+        return false;
+    row_add(w, m->kind, no_ref);
+    Rota__NodeReport *out = arena_alloc(&w->arena, sizeof *out);
+    rota__node_report__init(out);
+    out->name = data_of(text_cut(m->node_report.name));
+    out->enforces = data_of(text_cut(m->node_report.enforces));
+    out->disk_bytes = m->node_report.disk_bytes;
+    out->disk_free_bytes = m->node_report.disk_free_bytes;
+    if (m->node_report.has_pressure) {
+        out->pressure = arena_copy(&w->arena, m->node_report.pressure, sizeof m->node_report.pressure);
+        out->n_pressure = PRESSURES;
+    }
+    pointers_add(&w->node_report, out);
+    return true;
+}
+
 static bool (*const adders[MSG_KINDS])(struct wire_writer *, const struct message *) = {
     [MSG_HELLO] = add_hello,           [MSG_HEARTBEAT] = add_heartbeat, [MSG_INVENTORY] = add_inventory,
     [MSG_STARTED] = add_started,       [MSG_FINISHED] = add_finished,   [MSG_NEVER_STARTED] = add_never_started,
     [MSG_GOODBYE] = add_plain,         [MSG_WELCOME] = add_welcome,     [MSG_HEARTBEAT_ACK] = add_heartbeat_ack,
     [MSG_START] = add_start,           [MSG_KILL] = add_kill,           [MSG_REVOKE] = add_revoke,
     [MSG_REPORT_ACK] = add_report_ack, [MSG_DRAIN] = add_drain,         [MSG_GO_AWAY] = add_go_away,
-    [MSG_LOG_READ] = add_log_read,     [MSG_LOG_CHUNK] = add_log_chunk,
+    [MSG_LOG_READ] = add_log_read,     [MSG_LOG_CHUNK] = add_log_chunk, [MSG_USAGE] = add_usage,
+    [MSG_NODE_REPORT] = add_node_report,
 };
 
 /* --- public --- */
@@ -679,7 +714,7 @@ static void lists_each(struct wire_writer *w, void (*each)(struct pointers *))
 {
     struct pointers *lists[] = { &w->terms,     &w->tails,         &w->hello,    &w->heartbeat,
                                  &w->inventory, &w->never_started, &w->welcome,  &w->heartbeat_ack,
-                                 &w->go_away,   &w->log_read,      &w->log_chunk };
+                                 &w->go_away,   &w->log_read,      &w->log_chunk, &w->node_report };
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
         each(lists[i]);
 }
@@ -718,6 +753,7 @@ void wire_writer_free(struct wire_writer *w)
                         w->spec,
                         w->kill_grace_ms,
                         w->started_inventory_seq,
+                        w->usage,
                         w->drain_on,
                         w->terms_once.slots,
                         w->specs_once.slots,
@@ -734,7 +770,7 @@ void wire_begin(struct wire_writer *w, const struct wire_head *head)
     arena_reset(&w->arena);
     w->head = *head;
     w->cost = HEAD_COST;
-    w->rows = w->tokens = w->finished = w->starts = w->specs = w->kills = w->starteds = w->drains = 0;
+    w->rows = w->tokens = w->finished = w->starts = w->specs = w->kills = w->starteds = w->drains = w->usages = 0;
     lists_each(w, list_reset);
     once_restart(&w->terms_once);
     once_restart(&w->specs_once);
@@ -784,9 +820,11 @@ struct bytes wire_end(struct wire_writer *w)
     LIST(batch, go_away, w->go_away);
     LIST(batch, log_read, w->log_read);
     LIST(batch, log_chunk, w->log_chunk);
+    LIST(batch, node_report, w->node_report);
     COLUMN(batch, kill_grace_ms, w->kill_grace_ms, w->kills);
     COLUMN(batch, started_inventory_seq, w->started_inventory_seq, w->starteds);
     COLUMN(batch, drain_on, w->drain_on, w->drains);
+    COLUMN(batch, usage, w->usage, w->usages);
     if (w->finished) {
         COLUMN(finished, reason, w->reason, w->finished);
         COLUMN(finished, exit_code, w->exit_code, w->finished);

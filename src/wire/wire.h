@@ -39,8 +39,14 @@ struct wire_batch { struct wire_head head; const struct message *messages; size_
 /* All memory comes from the arena. ERR_CORRUPT, ERR_TOO_LARGE. */
 int wire_decode(struct arena *arena, struct bytes body, struct wire_batch *out, struct err *err);
 
+/* What a record names by number and people by words. */
+struct record_words {
+    const char *(*node)(void *arg, uint32_t node);                     /* NULL, or it returns NULL: the number */
+    uint32_t (*index)(void *arg, job_id job, uint32_t position);       /* the index of a task; TASK_SINGLE: not known. NULL: the position */
+    void *arg;
+};
 /* A record as a JSON object: {"seq":..,"at":"2026-..Z","event":"job.started","job":7,...}. Fields by their names in
- * events.def; states, reasons and nodes (by name_of, may be NULL) as words. */
-void wire_record_json(struct buf *out, const struct record *r, const char *(*node_name)(void *arg, uint32_t node), void *arg);
+ * events.def; states and reasons as words, nodes and tasks by `words` (may be NULL). */
+void wire_record_json(struct buf *out, const struct record *r, const struct record_words *words);
 
 #endif

@@ -178,7 +178,7 @@ static enum verdict take_hello(struct decoder *d, size_t row, size_t at, struct 
     m->hello.heartbeat_seq = in->heartbeat_seq;
     m->hello.inventory_seq = in->inventory ? in->inventory->seq : 0;
     if (!node_name_valid(m->hello.name) || !take_text(&in->boot, &m->hello.boot) ||
-        !take_text(&in->version, &m->hello.version) ||
+        !take_text(&in->version, &m->hello.version) || !take_text(&in->metrics, &m->hello.metrics) ||
         !take_resources(in->capacity, in->n_capacity, &m->hello.capacity) || !in->window ||
         !take_named(d, in->named, in->n_named, &m->hello.named))
         return BAD;
@@ -356,13 +356,36 @@ static enum verdict take_log_chunk(struct decoder *d, size_t row, size_t at, str
     return take_ref(d, row, &m->log_chunk.ref) && in->stream <= 1 && in->data.len <= WIRE_LOG_MAX ? TAKE : BAD;
 }
 
+static enum verdict take_usage(struct decoder *d, size_t row, size_t at, struct message *m)
+{
+    m->usage.series = bytes_from(&d->in->usage[at]);
+    return take_ref(d, row, &m->usage.ref) && m->usage.series.size <= USAGE_BYTES_MAX ? TAKE : BAD;
+}
+
+static enum verdict take_node_report(struct decoder *d, size_t row, size_t at, struct message *m)
+{
+    const Rota__NodeReport *in = d->in->node_report[at];
+    (void)row;
+    if (in->name.len > WIRE_TEXT_MAX || in->enforces.len > WIRE_TEXT_MAX || (in->n_pressure && in->n_pressure != PRESSURES))
+        return BAD;
+    m->node_report.name = bytes_from(&in->name);
+    m->node_report.enforces = bytes_from(&in->enforces);
+    m->node_report.disk_bytes = in->disk_bytes;
+    m->node_report.disk_free_bytes = in->disk_free_bytes;
+    m->node_report.has_pressure = in->n_pressure != 0;
+    for (size_t i = 0; i < PRESSURES; i++)
+        m->node_report.pressure[i] = in->n_pressure ? in->pressure[i] : 0;
+    return TAKE;
+}
+
 static enum verdict (*const takers[MSG_KINDS])(struct decoder *, size_t row, size_t at, struct message *) = {
     [MSG_HELLO] = take_hello,           [MSG_HEARTBEAT] = take_heartbeat, [MSG_INVENTORY] = take_inventory_message,
     [MSG_STARTED] = take_started,       [MSG_FINISHED] = take_finished,   [MSG_NEVER_STARTED] = take_never_started,
     [MSG_GOODBYE] = take_goodbye,       [MSG_WELCOME] = take_welcome,     [MSG_HEARTBEAT_ACK] = take_heartbeat_ack,
     [MSG_START] = take_start,           [MSG_KILL] = take_kill,           [MSG_REVOKE] = take_revoke,
     [MSG_REPORT_ACK] = take_report_ack, [MSG_DRAIN] = take_drain,         [MSG_GO_AWAY] = take_go_away,
-    [MSG_LOG_READ] = take_log_read,     [MSG_LOG_CHUNK] = take_log_chunk,
+    [MSG_LOG_READ] = take_log_read,     [MSG_LOG_CHUNK] = take_log_chunk, [MSG_USAGE] = take_usage,
+    [MSG_NODE_REPORT] = take_node_report,
 };
 
 /* --- checks of the whole, before the first message is read --- */
@@ -382,6 +405,8 @@ static const char *counts_wrong(const Rota__Batch *in, const size_t count[MSG_KI
         { in->n_go_away, count[MSG_GO_AWAY] },
         { in->n_log_read, count[MSG_LOG_READ] },
         { in->n_log_chunk, count[MSG_LOG_CHUNK] },
+        { in->n_usage, count[MSG_USAGE] },
+        { in->n_node_report, count[MSG_NODE_REPORT] },
         { in->n_token, 2 * (count[MSG_START] + count[MSG_STARTED] + count[MSG_FINISHED] + count[MSG_NEVER_STARTED] +
                             count[MSG_KILL] + count[MSG_REVOKE]) },
     };

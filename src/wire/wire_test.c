@@ -80,6 +80,7 @@ static void expect_message(const struct message *a, const struct message *b)
         expect_bytes(a->hello.name, b->hello.name);
         expect_bytes(a->hello.boot, b->hello.boot);
         expect_bytes(a->hello.version, b->hello.version);
+        expect_bytes(a->hello.metrics, b->hello.metrics);
         assert_true(resources_equal(&a->hello.capacity, &b->hello.capacity));
         expect_named(a->hello.named, a->hello.named_count, b->hello.named, b->hello.named_count);
         expect_items(a->hello.items, a->hello.items_count, b->hello.items, b->hello.items_count);
@@ -184,6 +185,18 @@ static void expect_message(const struct message *a, const struct message *b)
         assert_int_equal(a->log_read.bytes_max, b->log_read.bytes_max);
         assert_int_equal(a->log_read.wait_ms, b->log_read.wait_ms);
         return;
+    case MSG_NODE_REPORT:
+        expect_bytes(a->node_report.name, b->node_report.name);
+        expect_bytes(a->node_report.enforces, b->node_report.enforces);
+        assert_int_equal(a->node_report.disk_bytes, b->node_report.disk_bytes);
+        assert_int_equal(a->node_report.disk_free_bytes, b->node_report.disk_free_bytes);
+        assert_int_equal(a->node_report.has_pressure, b->node_report.has_pressure);
+        assert_memory_equal(a->node_report.pressure, b->node_report.pressure, sizeof a->node_report.pressure);
+        return;
+    case MSG_USAGE:
+        expect_ref(a->usage.ref, b->usage.ref);
+        expect_bytes(a->usage.series, b->usage.series);
+        break;
     case MSG_LOG_CHUNK:
         expect_ref(a->log_chunk.ref, b->log_chunk.ref);
         assert_int_equal(a->log_chunk.request, b->log_chunk.request);
@@ -269,6 +282,7 @@ static struct message some_message(struct prng *p, struct arena *a, enum message
         m.hello.name = bytes_str("node-1.example");
         m.hello.boot = some_text(p, a, 40);
         m.hello.version = some_text(p, a, 10);
+        m.hello.metrics = some_text(p, a, 30);
         m.hello.capacity = some_resources(p);
         m.hello.named = some_named(p, a, &m.hello.named_count);
         m.hello.items = some_items(p, a, 50, &m.hello.items_count);
@@ -368,6 +382,19 @@ static struct message some_message(struct prng *p, struct arena *a, enum message
         m.log_read.offset = wide(p);
         m.log_read.bytes_max = (uint32_t)wide(p);
         m.log_read.wait_ms = (int64_t)(wide(p) >> 1);
+        break;
+    case MSG_NODE_REPORT:
+        m.node_report.name = some_text(p, a, 60);
+        m.node_report.enforces = some_text(p, a, 600);
+        m.node_report.disk_bytes = wide(p);
+        m.node_report.disk_free_bytes = wide(p);
+        m.node_report.has_pressure = prng_chance(p, 0.5);
+        for (int i = 0; i < PRESSURES; i++)
+            m.node_report.pressure[i] = m.node_report.has_pressure ? (uint32_t)prng_below(p, 10001) : 0;
+        break;
+    case MSG_USAGE:
+        m.usage.ref = some_ref(p);
+        m.usage.series = some_text(p, a, USAGE_BYTES_MAX);
         break;
     case MSG_LOG_CHUNK:
         m.log_chunk.request = wide(p);
@@ -558,7 +585,7 @@ static void test_smallest_fit_into_the_memory(void **state)
     static const enum message_kind kinds[] = { MSG_GOODBYE,       MSG_HEARTBEAT, MSG_HEARTBEAT_ACK, MSG_DRAIN,
                                                MSG_WELCOME,       MSG_FINISHED,  MSG_START,         MSG_REPORT_ACK,
                                                MSG_NEVER_STARTED, MSG_INVENTORY, MSG_GO_AWAY,       MSG_LOG_READ,
-                                               MSG_LOG_CHUNK };
+                                               MSG_LOG_CHUNK,     MSG_USAGE };
     for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
         struct message m;
         struct wire_batch batch;
@@ -578,6 +605,8 @@ static void test_smallest_fit_into_the_memory(void **state)
             m.log_read.ref = ref(1, TASK_SINGLE, 1);
         else if (m.kind == MSG_LOG_CHUNK)
             m.log_chunk.ref = ref(1, TASK_SINGLE, 1);
+        else if (m.kind == MSG_USAGE)
+            m.usage.ref = ref(1, TASK_SINGLE, 1);
         wire_begin(w, &head);
         size_t added = 0;
         while (wire_add(w, &m))
@@ -610,7 +639,7 @@ static void test_largest_numbers_fit_into_the_batch(void **state)
         switch (m.kind) {
         case MSG_HELLO:
             m.hello.name = bytes_of(text, 63);
-            m.hello.boot = m.hello.version = bytes_of(text, sizeof text);
+            m.hello.boot = m.hello.version = m.hello.metrics = bytes_of(text, sizeof text);
             for (int d = 0; d < RES_DIMS; d++)
                 m.hello.capacity.v[d] = 1ull << 53;
             m.hello.named_count = m.hello.items_count = 0;
@@ -657,6 +686,12 @@ static void test_largest_numbers_fit_into_the_batch(void **state)
             break;
         case MSG_LOG_READ:
             m.log_read.stream = 1, m.log_read.wait_ms = INT64_MAX;
+            break;
+        case MSG_NODE_REPORT:
+            m.node_report.name = m.node_report.enforces = empty, m.node_report.has_pressure = true;
+            break;
+        case MSG_USAGE:
+            m.usage.series = empty;
             break;
         case MSG_LOG_CHUNK:
             m.log_chunk.stream = 1, m.log_chunk.data = empty, m.log_chunk.ended = m.log_chunk.unknown = true;
@@ -850,6 +885,7 @@ static void test_corrupt(void **state)
     memset(long_text, 'a', WIRE_TEXT_MAX + 1);
     EXPECT_CORRUPT(HELLO; hello.name = (ProtobufCBinaryData){ 64, long_text });
     EXPECT_CORRUPT(HELLO; hello.boot = (ProtobufCBinaryData){ WIRE_TEXT_MAX + 1, long_text });
+    EXPECT_CORRUPT(HELLO; hello.metrics = (ProtobufCBinaryData){ WIRE_TEXT_MAX + 1, long_text });
     EXPECT_CORRUPT(HELLO; hello.capacity = amounts; hello.n_capacity = 9);
     EXPECT_CORRUPT(HELLO; amounts[0] = (1ull << 53) + 1; hello.capacity = amounts; hello.n_capacity = 1);
     EXPECT_CORRUPT(HELLO; hello.named = nameds; hello.n_named = 1);
@@ -1011,10 +1047,18 @@ static const char *node_name(void *arg, uint32_t node)
     return node == 2 ? arg : NULL;
 }
 
+/* Job 7 is an array whose first index is 10, of every second; of others nothing is known. */
+static uint32_t index_of(void *arg, job_id job, uint32_t position)
+{
+    (void)arg;
+    return job.n == 7 ? 10 + 2 * position : TASK_SINGLE;
+}
+
 static void expect_json(const struct record *r, const char *json)
 {
     struct buf out = BUF_INIT;
-    wire_record_json(&out, r, node_name, (void *)(uintptr_t) "n\"2");
+    struct record_words words = { node_name, index_of, (void *)(uintptr_t) "n\"2" };
+    wire_record_json(&out, r, &words);
     assert_string_equal(out.data, json);
     buf_fini(&out);
 }
@@ -1027,7 +1071,10 @@ static void test_record_json(void **state)
     expect_json(&r, "{\"seq\":9,\"at\":\"2025-11-23T12:13:20.123Z\",\"event\":\"job.started\",\"job\":7,\"attempt\":1,"
                     "\"node\":\"n\\\"2\"}");
     r.started.task = 4, r.started.node = 3;
-    expect_json(&r, "{\"seq\":9,\"at\":\"2025-11-23T12:13:20.123Z\",\"event\":\"job.started\",\"job\":7,\"task\":4,"
+    expect_json(&r, "{\"seq\":9,\"at\":\"2025-11-23T12:13:20.123Z\",\"event\":\"job.started\",\"job\":7,\"task\":18,"
+                    "\"attempt\":1,\"node\":3}");
+    r.started.job = 8;
+    expect_json(&r, "{\"seq\":9,\"at\":\"2025-11-23T12:13:20.123Z\",\"event\":\"job.started\",\"job\":8,\"task\":null,"
                     "\"attempt\":1,\"node\":3}");
 
     r = (struct record){ .kind = EV_CANCEL, .seq = 1 };
@@ -1051,7 +1098,7 @@ static void test_record_json(void **state)
     r = (struct record){ .kind = EV_REVOKED, .seq = 4 };
     r.revoked = (struct ev_revoked){ .job = 7, .task = 0, .attempt = 2, .node = 2, .reason = REASON_NODE_LOST };
     expect_json(
-        &r, "{\"seq\":4,\"at\":null,\"event\":\"job.revoked\",\"job\":7,\"task\":0,\"attempt\":2,\"node\":\"n\\\"2\","
+        &r, "{\"seq\":4,\"at\":null,\"event\":\"job.revoked\",\"job\":7,\"task\":10,\"attempt\":2,\"node\":\"n\\\"2\","
             "\"reason\":\"node_lost\",\"final\":null}");
 }
 
@@ -1063,11 +1110,11 @@ static void test_record_json_of_all(void **state)
         struct buf out = BUF_INIT;
         memset(&r, 0, sizeof r);
         r.kind = (enum event_kind)kind;
-        wire_record_json(&out, &r, NULL, NULL);
+        wire_record_json(&out, &r, NULL);
         assert_int_equal(out.data[0], '{');
         assert_int_equal(out.data[out.size - 1], '}');
         assert_non_null(strstr(out.data, event_name(r.kind)));
-        assert_null(strstr(out.data, "token"));
+        assert_null(strstr(out.data, "\"token\""));
         buf_fini(&out);
     }
     /* Dependencies are a list, resources an object, a worker's id text; the spec and the token of an attempt stay away.
@@ -1077,21 +1124,21 @@ static void test_record_json_of_all(void **state)
     struct record r = { .kind = EV_SUBMITTED };
     r.submitted.after = buf_bytes(&after);
     r.submitted.held = 1;
-    wire_record_json(&out, &r, NULL, NULL);
+    wire_record_json(&out, &r, NULL);
     assert_non_null(strstr(out.data, "\"after\":[{\"job\":5,\"when\":\"fail\"}]"));
     assert_non_null(strstr(out.data, "\"held\":true"));
     buf_clear(&out);
     r = (struct record){ .kind = EV_NODE_SEEN };
     r.node_seen.worker_high = 0xfedcba9876543210;
     r.node_seen.capacity = (struct resources){ { 1500, 2, 0, 0, 9 } };
-    wire_record_json(&out, &r, NULL, NULL);
+    wire_record_json(&out, &r, NULL);
     assert_non_null(strstr(out.data, "\"worker_high\":\"fedcba9876543210\""));
     assert_non_null(
         strstr(out.data, "\"capacity\":{\"cpu_milli\":1500,\"mem_bytes\":2,\"gpu_milli\":0,\"named\":[0,9]}"));
     buf_clear(&out);
     r = (struct record){ .kind = EV_W_ACCEPTED };
     r.w_accepted.spec = bytes_str("secret");
-    wire_record_json(&out, &r, NULL, NULL);
+    wire_record_json(&out, &r, NULL);
     assert_null(strstr(out.data, "secret"));
     assert_non_null(strstr(out.data, "\"spec_bytes\":6"));
     buf_fini(&out);

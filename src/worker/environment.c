@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "base/mem.h"
 
+/* Of these a container takes only what does not speak of this machine: language and time zone. */
 static const char *const inherited[] = {
     "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR",
 };
@@ -131,19 +132,41 @@ static bool job_sets(const struct job_spec *spec, const char *name_value)
     return false;
 }
 
+/* What tells of the worker's user is not for somebody else, and not for a container. */
+static bool goes_along(const struct job_spec *spec, const struct account *account, const char *pair)
+{
+    return (!spec->image.size && !account) || strncmp(pair, "LANG", 4) == 0 || strncmp(pair, "LC_", 3) == 0 || strncmp(pair, "TZ=", 3) == 0;
+}
+
+static size_t account_env(struct arena *arena, const struct job_spec *spec, const struct account *account, char **env)
+{
+    const char *const values[][2] = {
+        { "USER", account->name }, { "LOGNAME", account->name }, { "HOME", account->home }, { "SHELL", account->shell },
+    };
+    size_t used = 0;
+    for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
+        char *one = pair(arena, bytes_str(values[i][0]), bytes_str(values[i][1]));
+        if (!job_sets(spec, one))
+            env[used++] = one;
+    }
+    return used;
+}
+
 static char **make_env(struct arena *arena, const struct environment *e, const struct job_spec *spec,
-                       const struct exec_command *command)
+                       const struct exec_command *command, const struct account *account)
 {
     static const char path[] = "PATH=" JOB_PATH;
-    size_t own = 9, used = 0;
+    size_t own = 16, used = 0;
     char **env = arena_alloc(arena, (e->base_count + spec->env_count + own + 1) * sizeof *env);
-    if (!job_sets(spec, path))
+    if (!spec->image.size && !job_sets(spec, path)) /* an image has its own */
         env[used++] = (char *)(uintptr_t)path;
     for (size_t i = 0; i < e->base_count; i++)
-        if (!job_sets(spec, e->base[i]))
+        if (!job_sets(spec, e->base[i]) && goes_along(spec, account, e->base[i]))
             env[used++] = e->base[i];
+    if (account && !spec->image.size)
+        used += account_env(arena, spec, account, env + used);
     for (size_t i = 0; i < spec->env_count; i++)
-        if (environment_allows(spec->env[i].name))
+        if (environment_allows(spec->env[i].name) && !(command->gpus.size && bytes_equal(spec->env[i].name, bytes_str("CUDA_VISIBLE_DEVICES"))))
             env[used++] = pair(arena, spec->env[i].name, spec->env[i].value);
     env[used++] = pair_number(arena, "ROTA_JOB_ID", command->ref.job.n);
     if (command->index != TASK_SINGLE)
@@ -152,7 +175,13 @@ static char **make_env(struct arena *arena, const struct environment *e, const s
     env[used++] = (char *)(uintptr_t)e->node;
     env[used++] = pair_milli(arena, "ROTA_CPUS", command->need.v[RES_CPU]);
     env[used++] = pair_number(arena, "ROTA_MEM_BYTES", command->need.v[RES_MEM]);
-    env[used++] = pair_milli(arena, "ROTA_GPUS", command->need.v[RES_GPU]);
+    /* By number; who asked for none has none, and sees none. */
+    env[used++] = pair(arena, bytes_str("ROTA_GPUS"), command->gpus);
+    if (e->gpus && (command->gpus.size || !job_sets(spec, "CUDA_VISIBLE_DEVICES=")))
+        env[used++] = pair(arena, bytes_str("CUDA_VISIBLE_DEVICES"), command->gpus);
+    env[used++] = pair_milli(arena, "ROTA_GPU_COUNT", command->need.v[RES_GPU]);
+    if (command->cpus.size)
+        env[used++] = pair(arena, bytes_str("ROTA_CPU_LIST"), command->cpus);
     static const char hex[] = "0123456789abcdef";
     char fence[32];
     for (int i = 0; i < 16; i++) {
@@ -164,13 +193,22 @@ static char **make_env(struct arena *arena, const struct environment *e, const s
     return env;
 }
 
+_Static_assert((int)EXEC_PULL_MISSING == (int)SPEC_PULL_MISSING && (int)EXEC_PULL_ALWAYS == (int)SPEC_PULL_ALWAYS &&
+                   (int)EXEC_PULL_NEVER == (int)SPEC_PULL_NEVER,
+               "the same words");
+
 static const char *path_or_null(struct arena *arena, struct bytes path, uint32_t index)
 {
     return path.size ? environment_replace(arena, path, index) : NULL;
 }
 
+static const char *text_or_null(struct arena *arena, struct bytes text)
+{
+    return text.size ? arena_str(arena, text) : NULL;
+}
+
 void environment_job(struct arena *arena, const struct environment *e, const struct job_spec *spec,
-                     const struct exec_command *command, struct exec_job *out)
+                     const struct exec_command *command, const struct account *account, struct exec_job *out)
 {
     uint32_t index = command->index;
     char **argv = arena_alloc(arena, (spec->command_count + 1) * sizeof *argv);
@@ -181,15 +219,22 @@ void environment_job(struct arena *arena, const struct environment *e, const str
         .ref = command->ref,
         .index = index,
         .argv = argv,
-        .env = make_env(arena, e, spec, command),
+        .env = make_env(arena, e, spec, command, account),
         .workdir = path_or_null(arena, spec->workdir, index),
         .stdin_path = path_or_null(arena, spec->stdin_path, index),
         .stdout_path = path_or_null(arena, spec->stdout_path, index),
         .stderr_path = path_or_null(arena, spec->stderr_path, index),
         .image = path_or_null(arena, spec->image, TASK_SINGLE),
+        .pull = (enum exec_pull)spec->pull,
         .need = command->need,
+        .gpus = text_or_null(arena, command->gpus),
+        .cpus = text_or_null(arena, command->cpus),
+        .account = account ? &account->who : NULL,
+        .overlap_never = command->overlap_never,
         .output_bytes_max = spec->output_bytes_max,
         .simulated_ms = spec->simulated_ms,
         .simulated_exit = spec->simulated_exit,
     };
+    if (account && !out->workdir && !out->image)
+        out->workdir = account->home;
 }

@@ -22,6 +22,7 @@ static int setup(void **state)
     setenv("LD_PRELOAD", "/evil.so", 1);
     setenv("SECRET_TOKEN", "x", 1);
     environment_init(&environment, "node-7");
+    environment.gpus = true;
     setenv("PATH", "/usr/bin:/bin", 1);
     unsetenv("LD_PRELOAD"); /* taken from here on by nobody but what the test itself starts */
     return 0;
@@ -74,10 +75,12 @@ static struct exec_job make(const struct job_spec *spec, uint32_t index)
         .ref = { { 42 }, index == TASK_SINGLE ? TASK_SINGLE : 3, 2 },
         .index = index,
         .need = { { [RES_CPU] = 1500, [RES_MEM] = 1073741824, [RES_GPU] = 2000 } },
+        .gpus = bytes_str("1,3"),
+        .cpus = bytes_str("0,2"),
         .token = { .low = 0xfedcba9876543210u, .high = 0x0123456789abcdefu },
     };
     struct exec_job job;
-    environment_job(&arena, &environment, spec, &command, &job);
+    environment_job(&arena, &environment, spec, &command, NULL, &job);
     return job;
 }
 
@@ -101,7 +104,12 @@ static void environment_is_clean(void **state)
     assert_string_equal(value_of(job.env, "ROTA_NODE"), "node-7");
     assert_string_equal(value_of(job.env, "ROTA_CPUS"), "1.5");
     assert_string_equal(value_of(job.env, "ROTA_MEM_BYTES"), "1073741824");
-    assert_string_equal(value_of(job.env, "ROTA_GPUS"), "2");
+    assert_string_equal(value_of(job.env, "ROTA_GPUS"), "1,3");
+    assert_string_equal(value_of(job.env, "CUDA_VISIBLE_DEVICES"), "1,3");
+    assert_string_equal(value_of(job.env, "ROTA_GPU_COUNT"), "2");
+    assert_string_equal(value_of(job.env, "ROTA_CPU_LIST"), "0,2");
+    assert_string_equal(job.gpus, "1,3");
+    assert_string_equal(job.cpus, "0,2");
     assert_string_equal(value_of(job.env, "ROTA_FENCE"), "0123456789abcdeffedcba9876543210");
     assert_null(job.workdir);
     assert_null(job.stdout_path);
@@ -151,7 +159,7 @@ static void thousandths_are_written_as_people_do(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct exec_command command = { .index = TASK_SINGLE, .need = { { [RES_CPU] = cases[i].milli } } };
         struct exec_job job;
-        environment_job(&arena, &environment, &spec, &command, &job);
+        environment_job(&arena, &environment, &spec, &command, NULL, &job);
         assert_string_equal(value_of(job.env, "ROTA_CPUS"), cases[i].text);
     }
 }

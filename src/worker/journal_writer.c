@@ -1,12 +1,12 @@
 #include "worker/journal_writer.h"
 
 #include <pthread.h>
-#include <signal.h>
 
 #include "base/check.h"
 #include "base/mem.h"
 #include "io/clock.h"
 #include "io/loop.h"
+#include "io/thread.h"
 
 struct journal_writer {
     pthread_t thread;
@@ -93,12 +93,7 @@ struct journal_writer *journal_writer_new(struct loop *loop, struct journal *j,
     w->arg = arg;
     w->wake = loop_wake_add(loop, on_wake, w);
     check(pthread_mutex_init(&w->mutex, NULL) == 0 && pthread_cond_init(&w->work, NULL) == 0);
-    /* Signals are the loop's: the thread is born with all of them blocked. */
-    sigset_t all, old;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
-    check(pthread_create(&w->thread, NULL, run, w) == 0);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    check(thread_start(&w->thread, NULL, run, w) == 0);
     return w;
 }
 

@@ -3,7 +3,6 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -12,6 +11,7 @@
 #include "base/check.h"
 #include "base/mem.h"
 #include "io/loop.h"
+#include "io/thread.h"
 
 #define DEPTH_MAX 6
 #define FILES_LOOKED_AT_MAX 2000000u
@@ -137,11 +137,7 @@ static void *remove_oldest(void *arg)
 static void start(struct log_keeper *k, enum keeper_state state, void *(*run)(void *))
 {
     k->state = state;
-    sigset_t all, old;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
-    k->thread_runs = pthread_create(&k->thread, NULL, run, k) == 0;
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    k->thread_runs = thread_start(&k->thread, NULL, run, k) == 0;
     if (!k->thread_runs)
         k->state = IDLE; /* No thread to be had: next time. */
 }

@@ -161,6 +161,18 @@ static uint64_t affinity_milli(void)
     return (uint64_t)(online > 0 ? online : 1) * 1000;
 }
 
+size_t machine_cpu_ids(uint32_t *out, size_t max)
+{
+    cpu_set_t set;
+    size_t count = 0;
+    if (sched_getaffinity(0, sizeof set, &set) < 0)
+        return 0;
+    for (uint32_t cpu = 0; cpu < CPU_SETSIZE && count < max; cpu++)
+        if (CPU_ISSET(cpu, &set))
+            out[count++] = cpu;
+    return count;
+}
+
 static uint64_t gpus_milli(const char *root)
 {
     char pattern[PATH_MAX];
@@ -219,6 +231,33 @@ void machine_load(struct machine_meter *m, const char *root, int64_t now_ms, str
         out->cpu_used_milli = (busy - m->busy_ticks) * 1000 * 1000 / (uint64_t)sysconf(_SC_CLK_TCK) / passed_ms;
     m->busy_ticks = busy;
     m->wall_ms = (uint64_t)now_ms;
+}
+
+/* "some avg10=1.23 avg60=..." (Linux, Documentation/accounting/psi.rst). */
+static bool pressure_of(const char *root, const char *what, uint32_t *out)
+{
+    char path[64], text[256];
+    double percent;
+    snprintf(path, sizeof path, "/proc/pressure/%s", what);
+    read_small(root, path, text, sizeof text);
+    if (sscanf(text, "some avg10=%lf", &percent) != 1 || percent < 0 || percent > 100)
+        return false;
+    *out = (uint32_t)(percent * 100 + 0.5);
+    return true;
+}
+
+bool machine_pressure(const char *root, struct machine_pressure *out)
+{
+    *out = (struct machine_pressure){ 0 };
+    bool cpu = pressure_of(root, "cpu", &out->cpu), memory = pressure_of(root, "memory", &out->memory),
+         io = pressure_of(root, "io", &out->io);
+    return cpu || memory || io;
+}
+
+uint64_t machine_disk_bytes(int dir)
+{
+    struct statvfs v;
+    return fstatvfs(dir, &v) < 0 ? 0 : (uint64_t)v.f_blocks * v.f_frsize;
 }
 
 uint64_t machine_free_bytes(int dir)

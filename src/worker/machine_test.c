@@ -99,6 +99,20 @@ static void load_is_what_passed_between(void **state)
     assert_int_equal(load.cpu_used_milli, 1500);
 }
 
+static void pressure_is_told_where_it_is(void **state)
+{
+    (void)state;
+    struct machine_pressure p;
+    assert_false(machine_pressure(root, &p));
+    put("proc/pressure/cpu", "some avg10=12.34 avg60=1.00 avg300=0.00 total=5\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n");
+    put("proc/pressure/memory", "nonsense\n");
+    put("proc/pressure/io", "some avg10=100.00 avg60=0.00 avg300=0.00 total=1\n");
+    assert_true(machine_pressure(root, &p));
+    assert_int_equal(p.cpu, 1234);
+    assert_int_equal(p.memory, 0);
+    assert_int_equal(p.io, 10000);
+}
+
 static void names_are_made_fit(void **state)
 {
     (void)state;
@@ -125,6 +139,7 @@ int main(void)
         T(v2_limits_anywhere_on_the_way_hold),
         T(v1_limits_hold),
         T(load_is_what_passed_between),
+        T(pressure_is_told_where_it_is),
         T(names_are_made_fit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

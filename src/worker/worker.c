@@ -20,10 +20,12 @@
 #include "obs/metrics.h"
 #include "wire/spec.h"
 #include "wire/wire.h"
+#include "worker/account.h"
 #include "worker/environment.h"
 #include "worker/journal_writer.h"
 #include "worker/log_keeper.h"
 #include "worker/machine.h"
+#include "worker/usage_keeper.h"
 #include "worker/worker_logs.h"
 #include "worker/worker_serve.h"
 #include "worker/worker_state.h"
@@ -38,8 +40,12 @@ enum { EXIT_CODE_CORRUPT = 65, EXIT_CODE_IO = 74, EXIT_CODE_LOCKED = 75, EXIT_CO
 #define LOGS_LOOK_MS 30000
 #define SPACE_LOOK_MS 1000
 #define LOAD_LOOK_MS 2000
+#define NODE_REPORT_MS 10000
+#define CONTAINERS_MAX 1024u
+#define JOB_PIDS_DEFAULT 4096u
 #define SPAWN_TEXTS 1024u  /* texts of failed starts that are kept for reports */
 #define WARN_EVERY_MS 10000
+#define SPAWNS_TIMED 64u   /* orders to start whose time is measured at once */
 
 /* Why an attempt could not be started, in words, until its report is acknowledged or many others have failed since. */
 struct spawn_text {
@@ -55,12 +61,16 @@ struct worker {
     struct gate *gate;
     struct journal_writer *writer;
     struct exec *exec;
+    uint64_t containers_max; /* offered while an engine answers */
     struct bus *bus;
     struct wire_writer *wire;
     struct worker_logs *logs;
     struct log_keeper *keeper;
+    struct usage_keeper *usage;
     struct worker_serve *serve;
+    char metrics[80];     /* where it is served: HOST:PORT, or "" */
     struct environment environment;
+    struct accounts *accounts; /* NULL: all jobs run as we do */
 
     /* One turn of the loop: its time, and memory that ends with it. */
     int64_t now_ms, wall_ms;
@@ -68,6 +78,7 @@ struct worker {
     struct arena decode;  /* of the message being handled */
     struct arena sending; /* of what waits in the wire batch */
     struct arena job;     /* of the job being started */
+    struct arena mounts;  /* of the settings of containers */
     struct buf tail;
     struct effects fx;
     int64_t wake_at_ms;
@@ -80,9 +91,10 @@ struct worker {
     struct job_spec spec;
     bool spec_valid;
 
+    struct resources capacity; /* that it offers */
     uint64_t journal_bytes, snapshot_bytes;
     bool journal_low, space_low;
-    struct loop_timer *space_timer;
+    struct loop_timer *space_timer, *report_timer;
     struct machine_meter meter;
     struct machine_load load;
     int64_t load_at_ms;
@@ -90,8 +102,10 @@ struct worker {
     struct spawn_text *spawn_texts;
     size_t spawn_texts_count;
 
+    struct { struct attempt_ref ref; int64_t begun_ns; } spawns[SPAWNS_TIMED]; /* ring; begun_ns 0: done */
+    uint64_t spawns_first, spawns_next;
     uint64_t exits[REASONS], foreign, undecodable;
-    uint64_t exits_shown[REASONS], foreign_shown, undecodable_shown;
+    uint64_t spawn_failures[REASONS], commits;
     int64_t warned_ms;
     bool stop;
     int exit_code;
@@ -106,6 +120,8 @@ void worker_config_default(struct worker_config *c)
         .log_bytes_max = LOG_BYTES_DEFAULT,
         .disk_reserve_bytes = DISK_RESERVE_DEFAULT,
         .metrics_port = -1,
+        .process = { .pids_max = JOB_PIDS_DEFAULT },
+        .run_as_uid_min = 1000,
     };
 }
 
@@ -239,13 +255,23 @@ static struct bytes spawn_text_of(struct worker *w, struct attempt_ref ref)
     return bytes_of("", 0);
 }
 
+static void spawn_done(struct worker *w, struct attempt_ref ref, bool started);
+
+static void keep_text(struct worker *w, struct attempt_ref ref, const char *text)
+{
+    if (!text || !*text)
+        return;
+    struct spawn_text *t = &w->spawn_texts[w->spawn_texts_count++ % SPAWN_TEXTS];
+    t->ref = ref;
+    snprintf(t->text, sizeof t->text, "%s", text);
+}
+
 static void spawn_failed(struct worker *w, struct attempt_ref ref, const struct attempt_result *result, const char *text)
 {
-    if (text && *text) {
-        struct spawn_text *t = &w->spawn_texts[w->spawn_texts_count++ % SPAWN_TEXTS];
-        t->ref = ref;
-        snprintf(t->text, sizeof t->text, "%s", text);
-    }
+    spawn_done(w, ref, false);
+    keep_text(w, ref, text);
+    if (result->reason < REASONS)
+        w->spawn_failures[result->reason]++;
     log_debug("attempt not started: job=%" PRIu64 " task=%" PRIu32 " attempt=%" PRIu32 " reason=%s why=\"%s\"",
               ref.job.n, ref.task, ref.attempt, reason_name(result->reason), text ? text : "");
     step_exec(w, AGENT_SPAWN_FAILED, ref, result);
@@ -268,6 +294,7 @@ static void send_message(struct worker *w, const struct message *from)
         return;
     struct message m = *from;
     if (m.kind == MSG_FINISHED) {
+        usage_keeper_tell(w->usage, m.finished.ref); /* before it, so that it is kept with the end */
         const struct attempt_result *result = &m.finished.result;
         if (result->stdout_bytes)
             m.finished.stdout_tail = tail_of(w, m.finished.ref, EXEC_STDOUT);
@@ -282,6 +309,30 @@ static void send_message(struct worker *w, const struct message *from)
 }
 
 /* --- starting --- */
+
+static void spawn_begins(struct worker *w, struct attempt_ref ref)
+{
+    if (w->spawns_next - w->spawns_first == SPAWNS_TIMED)
+        w->spawns_first++;
+    w->spawns[w->spawns_next % SPAWNS_TIMED].ref = ref;
+    w->spawns[w->spawns_next++ % SPAWNS_TIMED].begun_ns = clock_now_ns();
+}
+
+/* Starts are told in their order but for those that failed: the one looked for is nearly always the first. */
+static void spawn_done(struct worker *w, struct attempt_ref ref, bool started)
+{
+    for (uint64_t i = w->spawns_first; i < w->spawns_next; i++) {
+        int64_t begun_ns = w->spawns[i % SPAWNS_TIMED].begun_ns;
+        if (!begun_ns || !attempt_equal(w->spawns[i % SPAWNS_TIMED].ref, ref))
+            continue;
+        if (started)
+            metric_observe(M_WORKER_SPAWN_SECONDS, (double)(clock_now_ns() - begun_ns) / 1e9);
+        w->spawns[i % SPAWNS_TIMED].begun_ns = 0;
+        break;
+    }
+    while (w->spawns_first < w->spawns_next && !w->spawns[w->spawns_first % SPAWNS_TIMED].begun_ns)
+        w->spawns_first++;
+}
 
 static int decode_spec(struct worker *w, struct bytes encoded, struct err *err)
 {
@@ -307,6 +358,8 @@ static enum reason start_reason(enum err_code code)
     case ERR_TOO_LARGE:
     case ERR_CORRUPT:
         return REASON_SPAWN;
+    case ERR_STALE:
+        return REASON_NEVER_STARTED;
     default:
         return REASON_INFRA;
     }
@@ -319,8 +372,16 @@ static void start_attempt(struct worker *w, const struct exec_command *command)
     if (rc == 0) {
         struct exec_job job;
         arena_reset(&w->job);
-        environment_job(&w->job, &w->environment, &w->spec, command, &job);
-        rc = w->exec->ops->start(w->exec, &job, &why);
+        const struct account *account = w->accounts ? accounts_find(w->accounts, w->spec.request.user, now_ms(w), &why) : NULL;
+        if (!w->accounts || account) {
+            environment_job(&w->job, &w->environment, &w->spec, command, account, &job);
+            job.in_line = command->verb == EXEC_LINE_UP;
+            if (!job.in_line)
+                spawn_begins(w, command->ref);
+            rc = w->exec->ops->start(w->exec, &job, &why);
+        } else {
+            rc = -(int)why.code;
+        }
     }
     if (rc < 0) {
         struct attempt_result result = { .reason = start_reason(why.code) };
@@ -332,14 +393,24 @@ static void perform_exec(struct worker *w, const struct exec_command *command)
 {
     switch (command->verb) {
     case EXEC_START:
+    case EXEC_LINE_UP:
         start_attempt(w, command);
+        break;
+    case EXEC_CALL:
+    case EXEC_WITHDRAW:
+        w->exec->ops->line(w->exec, command->ref, command->verb == EXEC_CALL ? LINE_CALL : LINE_WITHDRAW);
         break;
     case EXEC_TERM:
     case EXEC_KILL:
         w->exec->ops->signal(w->exec, command->ref, command->verb == EXEC_KILL);
         break;
     case EXEC_REMOVE:
+        usage_keeper_forget(w->usage, command->ref);
         w->exec->ops->remove(w->exec, command->ref);
+        break;
+    case EXEC_LEASE:
+        if (w->exec->ops->lease)
+            w->exec->ops->lease(w->exec, command->lease_until_ms);
         break;
     }
 }
@@ -415,6 +486,7 @@ static void on_written(void *arg, const struct journal_written *result)
         _exit(EXIT_CODE_IO);
     }
     metric_observe(M_STORE_COMMIT_SECONDS, (double)result->took_ns / 1e9);
+    w->commits++;
     w->journal_bytes = result->bytes;
     if (result->replaced_bytes) {
         w->snapshot_bytes = result->replaced_bytes;
@@ -443,18 +515,45 @@ static void look_at_space(void *arg)
 
 static void on_started(void *arg, struct attempt_ref ref)
 {
-    step_exec(arg, AGENT_SPAWNED, ref, NULL);
+    struct worker *w = arg;
+    spawn_done(w, ref, true);
+    usage_keeper_wake(w->usage);
+    step_exec(w, AGENT_SPAWNED, ref, NULL);
+}
+
+static void on_vacated(void *arg, struct attempt_ref ref, struct attempt_ref passed_to)
+{
+    struct agent_event ev = { .kind = AGENT_VACATED };
+    ev.exec.ref = ref;
+    ev.exec.passed_to = passed_to;
+    step(arg, &ev);
 }
 
 static void on_ended(void *arg, struct attempt_ref ref, const struct attempt_result *result, bool started, const char *text)
 {
     struct worker *w = arg;
-    if (result->reason < REASONS)
+    if (started && result->reason < REASONS)
         w->exits[result->reason]++;
-    if (started)
-        step_exec(w, AGENT_EXITED, ref, result);
-    else
+    if (!started) {
         spawn_failed(w, ref, result, text);
+        return;
+    }
+    keep_text(w, ref, text);
+    struct attempt_result completed = *result;
+    usage_keeper_ended(w->usage, ref, &completed);
+    step_exec(w, AGENT_EXITED, ref, &completed);
+}
+
+/* Jobs with an image come here while a container engine answers. */
+static void on_containers(void *arg, bool able)
+{
+    struct worker *w = arg;
+    struct agent_event ev = { .kind = AGENT_NAMED };
+    ev.named.name = RES_CONTAINERS;
+    ev.named.count = able ? w->containers_max : 0;
+    if (able)
+        log_info("this node can do: %s", w->exec->ops->enforces(w->exec));
+    step(w, &ev);
 }
 
 static void on_recovered(void *arg, struct attempt_ref ref, enum attempt_phase phase, int64_t ran_ms,
@@ -525,6 +624,10 @@ static void on_order(struct worker *w, const struct wire_head *head, const struc
         memcpy(w->state.cluster, head->cluster, CLUSTER_BYTES);
     struct agent_event ev = { .kind = AGENT_MESSAGE, .epoch = head->epoch, .session = head->session, .message = m };
     step(w, &ev);
+    if (m->kind == MSG_WELCOME) {
+        usage_keeper_tell_all(w->usage);
+        loop_timer_set(w->report_timer, 0);
+    }
 }
 
 static void on_message(void *arg, uint64_t session, struct bytes body, uint64_t delivery)
@@ -578,6 +681,35 @@ static void send_chunk(void *arg, const struct message *chunk)
     wire_put(w, &m);
 }
 
+static void send_usage(void *arg, const struct message *usage)
+{
+    struct worker *w = arg;
+    struct message m = *usage;
+    m.usage.series = arena_bytes(&w->sending, m.usage.series);
+    wire_put(w, &m);
+}
+
+/* What people want to know of this node and nothing is decided by. */
+static void report_node(void *arg)
+{
+    struct worker *w = arg;
+    struct machine_pressure pressure;
+    char name[64];
+    uint64_t free_bytes = machine_free_bytes(w->state.dir);
+    machine_node_name(w->config->name, name);
+    struct message m = { .kind = MSG_NODE_REPORT };
+    m.node_report.name = arena_bytes(&w->sending, bytes_str(name));
+    m.node_report.enforces = arena_bytes(&w->sending, bytes_str(w->exec->ops->enforces(w->exec)));
+    m.node_report.disk_bytes = machine_disk_bytes(w->state.dir);
+    m.node_report.disk_free_bytes = free_bytes == UINT64_MAX ? 0 : free_bytes;
+    m.node_report.has_pressure = machine_pressure("", &pressure);
+    m.node_report.pressure[PRESSURE_CPU] = pressure.cpu;
+    m.node_report.pressure[PRESSURE_MEMORY] = pressure.memory;
+    m.node_report.pressure[PRESSURE_IO] = pressure.io;
+    wire_put(w, &m);
+    loop_timer_set(w->report_timer, NODE_REPORT_MS);
+}
+
 struct held_query {
     struct worker *worker;
     struct buf *paths;
@@ -602,33 +734,59 @@ static void held_logs(void *arg, struct buf *paths)
 
 /* --- watching --- */
 
+static void show_resources(const struct worker *w, const struct agent_stats *stats)
+{
+    const struct resources *have = &w->capacity, *given = &stats->used;
+    metric_set(M_WORKER_CPU_CAPACITY_CORES, (double)have->v[RES_CPU] / 1000);
+    metric_set(M_WORKER_CPU_ALLOCATED_CORES, (double)given->v[RES_CPU] / 1000);
+    metric_set(M_WORKER_CPU_USED_CORES, (double)w->load.cpu_used_milli / 1000);
+    metric_set(M_WORKER_LOAD, (double)w->load.load_milli / 1000);
+    metric_set(M_WORKER_MEMORY_CAPACITY_BYTES, (double)have->v[RES_MEM]);
+    metric_set(M_WORKER_MEMORY_ALLOCATED_BYTES, (double)given->v[RES_MEM]);
+    metric_set(M_WORKER_MEMORY_USED_BYTES, (double)w->load.mem_used_bytes);
+    metric_set(M_WORKER_GPU_CAPACITY, (double)have->v[RES_GPU] / 1000);
+    metric_set(M_WORKER_GPU_ALLOCATED, (double)given->v[RES_GPU] / 1000);
+    metric_set(M_DISK_FREE_BYTES, (double)machine_free_bytes(w->state.dir));
+    metric_set(M_WORKER_DISK_BYTES, (double)machine_disk_bytes(w->state.dir));
+    metric_set(M_WORKER_DISK_LOW, w->space_low);
+}
+
+static void show_bus(const struct worker *w)
+{
+    struct bus_stats bus = { 0 };
+    w->bus->ops->stats(w->bus, &bus);
+    metric_set(M_BUS_UP, w->linked);
+    metric_total(M_BUS_RECONNECTS, (double)bus.reconnects);
+    metric_total_label(M_BUS_MESSAGES, "in", (double)bus.received);
+    metric_total_label(M_BUS_MESSAGES, "out", (double)bus.sent);
+    metric_total_label(M_BUS_BYTES, "in", (double)bus.bytes_received);
+    metric_total_label(M_BUS_BYTES, "out", (double)bus.bytes_sent);
+    metric_total_label(M_BUS_DROPPED, "gone", (double)bus.dropped);
+    metric_total_label(M_BUS_DROPPED, "stale", (double)w->foreign);
+    metric_total_label(M_BUS_DROPPED, "undecodable", (double)w->undecodable);
+}
+
 static void refresh_metrics(void *arg)
 {
     struct worker *w = arg;
     struct agent_stats stats;
-    struct bus_stats bus = { 0 };
     agent_view_stats(w->agent, &stats);
-    w->bus->ops->stats(w->bus, &bus);
     metric_set_label(M_WORKER_ATTEMPTS, "accepted", stats.accepted);
     metric_set_label(M_WORKER_ATTEMPTS, "running", stats.running);
     metric_set_label(M_WORKER_ATTEMPTS, "ended", stats.ended);
     metric_set(M_WORKER_REPORTS_UNACKNOWLEDGED, stats.ended);
-    metric_set(M_WORKER_MASTER_CONNECTED, stats.welcome);
+    metric_set(M_WORKER_MASTER_CONNECTED, w->linked && stats.welcome);
     metric_set(M_WORKER_SPOOL_BYTES, (double)log_keeper_bytes(w->keeper));
     metric_set(M_STORE_BYTES, (double)w->journal_bytes);
-    metric_set(M_BUS_UP, w->linked);
+    metric_total(M_STORE_COMMITS, (double)w->commits);
     for (int reason = 0; reason < REASONS; reason++) {
-        uint64_t more = w->exits[reason] - w->exits_shown[reason];
-        if (more)
-            metric_add_label(M_WORKER_EXITS, reason_name((enum reason)reason), (double)more);
-        if (more && reason == REASON_OOM)
-            metric_add(M_WORKER_OOM_KILLS, (double)more);
-        w->exits_shown[reason] = w->exits[reason];
+        const char *name = reason_name((enum reason)reason);
+        metric_total_label(M_WORKER_EXITS, name, (double)w->exits[reason]);
+        if (may_have_text((enum reason)reason))
+            metric_total_label(M_WORKER_SPAWN_FAILURES, name, (double)w->spawn_failures[reason]);
     }
-    metric_add_label(M_BUS_DROPPED, "stale", (double)(w->foreign - w->foreign_shown));
-    metric_add_label(M_BUS_DROPPED, "undecodable", (double)(w->undecodable - w->undecodable_shown));
-    w->foreign_shown = w->foreign;
-    w->undecodable_shown = w->undecodable;
+    show_resources(w, &stats);
+    show_bus(w);
 }
 
 static bool is_healthy(void *arg, const char **why)
@@ -672,13 +830,56 @@ static void run(struct worker *w)
             wait_ms = 0;
         w->now_known = false;
         loop_turn(w->loop, wait_ms);
+        int64_t begun_ns = clock_now_ns();
         w->now_known = false;
         if (now_ms(w) >= w->wake_at_ms)
             tick(w);
         advance(w);
         wire_flush(w);
         check_refusal(w);
+        metric_observe(M_LOOP_DELAY_SECONDS, (double)(clock_now_ns() - begun_ns) / 1e9);
     }
+}
+
+static int open_metrics(struct worker *w, struct err *err)
+{
+    const struct worker_config *config = w->config;
+    struct worker_serve_port port = { w, refresh_metrics, is_healthy };
+    if (config->no_metrics)
+        return 0;
+    uint16_t number = config->metrics_port < 0 ? METRICS_PORT : (uint16_t)config->metrics_port;
+    w->serve = worker_serve_new(w->loop, config->metrics_address, number, config->anywhere, &port, err);
+    if (!w->serve && config->metrics_port < 0) /* several workers on one machine: the master tells where each is */
+        w->serve = worker_serve_new(w->loop, config->metrics_address, 0, config->anywhere, &port, err);
+    if (!w->serve)
+        return -(int)(err ? err->code : ERR_IO);
+    worker_serve_where(w->serve, w->metrics, sizeof w->metrics);
+    log_info("metrics are served: url=http://%s/metrics", w->metrics);
+    return 0;
+}
+
+static bool is_fake(const struct worker_config *config)
+{
+    return config->exec && strcmp(config->exec, "fake") == 0;
+}
+
+/* Whoever gives the resource `containers` a number bounds it. There are none until an engine has answered. */
+static void offer_containers(struct worker *w, struct agent_config *c)
+{
+    const char *exec = w->config->exec ? w->config->exec : "process";
+    bool docker = strcmp(exec, "docker") == 0, fake = strcmp(exec, "fake") == 0;
+    struct named_resource *mine = NULL;
+    for (size_t i = 0; i < c->named_count; i++)
+        if (strcmp(c->named[i].name, RES_CONTAINERS) == 0)
+            mine = &c->named[i];
+    if (!mine && docker && c->named_count < RES_NAMED_MAX) {
+        mine = &c->named[c->named_count++];
+        *mine = (struct named_resource){ RES_CONTAINERS, CONTAINERS_MAX };
+    }
+    if (!mine || fake)
+        return;
+    w->containers_max = mine->count;
+    mine->count = 0;
 }
 
 static void configure_agent(struct worker *w, struct agent_config *c)
@@ -690,6 +891,7 @@ static void configure_agent(struct worker *w, struct agent_config *c)
     machine_node_name(config->name, c->name);
     snprintf(c->boot, sizeof c->boot, "%s", w->state.boot);
     snprintf(c->version, sizeof c->version, "%s", ROTA_VERSION);
+    snprintf(c->metrics, sizeof c->metrics, "%s", w->metrics);
     machine_capacity("", &c->capacity);
     for (int d = 0; d < RES_DIMS; d++)
         if (config->capacity.v[d])
@@ -697,13 +899,21 @@ static void configure_agent(struct worker *w, struct agent_config *c)
     check(config->named_count <= RES_NAMED_MAX);
     memcpy(c->named, config->named, config->named_count * sizeof *config->named);
     c->named_count = config->named_count;
+    offer_containers(w, c);
+    if (config->pin_cpus)
+        c->cpu_ids_count = machine_cpu_ids(c->cpu_ids, DEVICES_MAX);
     c->window = config->window ? config->window : WINDOW_DEFAULT;
+    c->line_max = is_fake(config) ? 0 : EXEC_LINE_MAX;
+    c->line_spec_bytes = EXEC_LINE_SPEC_BYTES;
 }
 
 static int open_agent(struct worker *w, struct err *err)
 {
     struct agent_config c;
     configure_agent(w, &c);
+    if (w->config->pin_cpus && c.capacity.v[RES_CPU] > c.cpu_ids_count * 1000)
+        return err_field(err, ERR_INVALID, "cpus", "offer fewer, or leave out pin_cpus", "%.3g CPUs are offered to be given by number, there are %zu",
+                         (double)c.capacity.v[RES_CPU] / 1000, c.cpu_ids_count);
     uint64_t next_seq, seed = w->state.worker.low ^ w->state.incarnation * 0x9e3779b97f4a7c15ull;
     w->agent = agent_new(&c, seed);
     worker_state_replay(&w->state, w->agent);
@@ -714,12 +924,35 @@ static int open_agent(struct worker *w, struct err *err)
     w->journal_bytes = journal_bytes(j);
     w->writer = journal_writer_new(w->loop, j, on_written, w);
     w->gate = gate_new(next_seq);
+    w->capacity = c.capacity;
     environment_init(&w->environment, c.name);
+    w->environment.gpus = c.capacity.v[RES_GPU] > 0;
     char cpus[32], worker[40];
     snprintf(cpus, sizeof cpus, "%.3g", (double)c.capacity.v[RES_CPU] / 1000);
     snprintf(worker, sizeof worker, "%016" PRIx64 "%016" PRIx64, c.worker.high, c.worker.low);
     log_info("worker starts: node=%s id=%s incarnation=%" PRIu64 " cpus=%s mem_bytes=%" PRIu64 " window=%" PRIu32, c.name,
              worker, c.incarnation, cpus, c.capacity.v[RES_MEM], c.window);
+    return 0;
+}
+
+/* DIR[:ro],DIR[:ro]...: the strings are in the arena, which lives as long as the executor. */
+static int read_mounts(struct arena *arena, const char *text, struct exec_mount out[EXEC_MOUNTS_MAX], size_t *count,
+                       struct err *err)
+{
+    *count = 0;
+    if (!text || !*text)
+        return 0;
+    char *rest = arena_str(arena, bytes_str(text)), *one;
+    while ((one = strsep(&rest, ","))) {
+        size_t size = strlen(one);
+        bool read_only = size > 3 && strcmp(one + size - 3, ":ro") == 0;
+        if (read_only)
+            one[size - 3] = 0;
+        if (*count == EXEC_MOUNTS_MAX)
+            return err_field(err, ERR_INVALID, "container_mounts", "name a directory that holds some of them",
+                             "more than %d directories", EXEC_MOUNTS_MAX);
+        out[(*count)++] = (struct exec_mount){ one, read_only };
+    }
     return 0;
 }
 
@@ -731,15 +964,33 @@ static int open_exec(struct worker *w, struct err *err)
         .log_bytes_max = config->log_bytes_max ? config->log_bytes_max : LOG_BYTES_DEFAULT,
         .shutdown_nursery = config->stop_jobs,
     };
-    struct exec_events events = { .arg = w, .on_started = on_started, .on_ended = on_ended, .on_recovered = on_recovered };
+    struct exec_events events = { .arg = w, .on_started = on_started, .on_ended = on_ended, .on_vacated = on_vacated, .on_recovered = on_recovered,
+                                  .on_containers = on_containers };
+    c.process = config->process;
+    struct exec_mount mounts[EXEC_MOUNTS_MAX];
+    c.container = (struct exec_container_config){ .engine = config->engine,
+                                                  .user = config->container_user,
+                                                  .network = config->container_network,
+                                                  .pids_max = config->container_pids,
+                                                  .tmp_bytes = config->container_tmp_bytes,
+                                                  .mounts = mounts };
+    if (read_mounts(&w->mounts, config->container_mounts, mounts, &c.container.mounts_count, err) < 0)
+        return -ERR_INVALID;
     const char *name = config->exec ? config->exec : "process";
-    if (strcmp(name, "fake") == 0)
+    if (is_fake(config))
         w->exec = exec_fake_open(w->loop, &c, &events, err);
     else if (strcmp(name, "process") == 0)
         w->exec = exec_proc_open(w->loop, &c, &events, err);
+    else if (strcmp(name, "docker") == 0)
+        w->exec = exec_both_open(w->loop, &c, &events, err);
     else
-        return err_field(err, ERR_INVALID, "exec", "write process or fake", "\"%s\" is no executor", name);
-    return w->exec ? 0 : -(int)(err ? err->code : ERR_IO);
+        return err_field(err, ERR_INVALID, "exec", "write process, docker or fake", "\"%s\" is no executor", name);
+    metric_set_label(M_WORKER_INFO, name, 1);
+    metric_set_label(M_BUILD_INFO, ROTA_VERSION, 1);
+    if (!w->exec)
+        return -(int)(err ? err->code : ERR_IO);
+    log_info("this node can do: %s", w->exec->ops->enforces(w->exec));
+    return 0;
 }
 
 static int open_rest(struct worker *w, struct err *err)
@@ -752,7 +1003,9 @@ static int open_rest(struct worker *w, struct err *err)
         directory.data, "slots", LOGS_KEPT_BYTES, LOGS_KEPT_FILES, LOGS_LOOK_MS, w, held_logs,
     };
     w->keeper = log_keeper_new(w->loop, &keeper);
+    log_keeper_look(w->keeper); /* What there is of earlier jobs counts from the first minute. */
     w->space_timer = loop_timer_add(w->loop, look_at_space, w);
+    w->report_timer = loop_timer_add(w->loop, report_node, w);
     look_at_space(w);
 
     struct bus_address address = { .role = BUS_ROLE_WORKER, .url = w->config->bus_url };
@@ -760,16 +1013,28 @@ static int open_rest(struct worker *w, struct err *err)
     machine_node_name(w->config->name, name);
     address.name = name;
     memcpy(address.cluster, w->state.cluster, CLUSTER_BYTES);
-    struct bus_events events = { w, on_message, on_link };
+    struct bus_events events = { .arg = w, .on_message = on_message, .on_link = on_link };
     w->bus = bus_open(w->loop, &address, &events, err);
     if (!w->bus)
         return -(int)(err ? err->code : ERR_IO);
-    if (w->config->metrics_port >= 0) {
-        struct worker_serve_port serve = { w, refresh_metrics, is_healthy };
-        w->serve = worker_serve_new(w->loop, (uint16_t)w->config->metrics_port, &serve, err);
-        if (!w->serve)
-            return -(int)(err ? err->code : ERR_IO);
-        log_info("metrics are served: address=http://127.0.0.1:%u/metrics", worker_serve_port_number(w->serve));
+    return 0;
+}
+
+/* Whom jobs run as, said where everybody reads it. */
+static int open_accounts(struct worker *w, struct err *err)
+{
+    const struct worker_config *config = w->config;
+    bool root = geteuid() == 0;
+    if (config->run_as == RUN_AS_SUBMITTER && !root)
+        return err_field(err, ERR_INVALID, "run_as", "start the worker as root, or write worker",
+                         "only a worker that is root can run jobs as others");
+    if (config->run_as == RUN_AS_SUBMITTER) {
+        w->accounts = accounts_new(config->run_as_uid_min);
+        log_info("jobs run as who submitted them: least_uid=%" PRIu32, config->run_as_uid_min);
+    } else if (root && !is_fake(config)) {
+        log_warn("jobs run as root, the user of this worker: --run-as submitter runs them as who submitted them");
+    } else {
+        log_info("jobs run as the user of this worker: uid=%u", (unsigned)geteuid());
     }
     return 0;
 }
@@ -777,6 +1042,10 @@ static int open_rest(struct worker *w, struct err *err)
 static int start(struct worker *w, struct err *err)
 {
     int rc = worker_state_open(&w->state, w->config->state_dir, err);
+    if (rc == 0)
+        rc = open_accounts(w, err);
+    if (rc == 0)
+        rc = open_metrics(w, err);
     if (rc == 0)
         rc = open_agent(w, err);
     if (rc < 0)
@@ -786,6 +1055,8 @@ static int start(struct worker *w, struct err *err)
     rc = open_exec(w, err);
     if (rc < 0)
         return rc;
+    struct usage_keeper_port usage = { w, w->exec, w->agent, send_usage };
+    w->usage = usage_keeper_new(w->loop, &usage);
     struct agent_event done = { .kind = AGENT_RECOVERY_DONE };
     step(w, &done);
     return open_rest(w, err);
@@ -799,12 +1070,15 @@ static void stop(struct worker *w)
     bus_close(w->bus);
     worker_logs_free(w->logs);
     log_keeper_free(w->keeper);
+    usage_keeper_free(w->usage);
     loop_timer_remove(w->space_timer);
+    loop_timer_remove(w->report_timer);
     if (w->exec)
         w->exec->ops->close(w->exec);
     agent_free(w->agent);
     gate_free(w->gate);
     environment_fini(&w->environment);
+    accounts_free(w->accounts);
     worker_state_close(&w->state);
 }
 
@@ -829,11 +1103,12 @@ int worker_run(const struct worker_config *config, struct err *err)
     struct err local = { 0 };
     struct worker w = {
         .config = config, .loop = loop_new(), .wire = wire_writer_new(), .wake_at_ms = INT64_MAX, .flush_at_ms = INT64_MAX, .err = err,
-        .decode = ARENA_INIT, .sending = ARENA_INIT, .job = ARENA_INIT, .spec_arena = ARENA_INIT,
+        .decode = ARENA_INIT, .sending = ARENA_INIT, .job = ARENA_INIT, .mounts = ARENA_INIT, .spec_arena = ARENA_INIT,
         .tail = BUF_INIT, .spec_bytes = BUF_INIT, .spawn_texts = mem_zero(SPAWN_TEXTS, sizeof(struct spawn_text)),
     };
     w.state.dir = w.state.lock = -1;
     signal(SIGPIPE, SIG_IGN);
+    metrics_show(METRICS_WORKER);
     struct loop_signal *term = loop_signal_add(w.loop, SIGTERM, on_signal, &w);
     struct loop_signal *interrupt = loop_signal_add(w.loop, SIGINT, on_signal, &w);
 
@@ -854,6 +1129,7 @@ int worker_run(const struct worker_config *config, struct err *err)
     arena_fini(&w.decode);
     arena_fini(&w.sending);
     arena_fini(&w.job);
+    arena_fini(&w.mounts);
     arena_fini(&w.spec_arena);
     buf_fini(&w.tail);
     buf_fini(&w.spec_bytes);

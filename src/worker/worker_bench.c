@@ -152,7 +152,7 @@ int main(int argc, char **argv)
     b.loop = loop_new();
     b.wire = wire_writer_new();
     struct bus_address address = { .role = BUS_ROLE_MASTER, .url = url, .name = "bench", .cluster = { 1 } };
-    struct bus_events events = { &b, on_message, on_link };
+    struct bus_events events = { .arg = &b, .on_message = on_message, .on_link = on_link };
     struct err err;
     b.bus = bus_open(b.loop, &address, &events, &err);
     check(b.bus);

@@ -3,6 +3,7 @@
 #define ROTA_WORKER_SERVE_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/err.h"
@@ -15,8 +16,11 @@ struct worker_serve_port {
     void (*refresh)(void *arg); /* before the text of the metrics is made */
     bool (*healthy)(void *arg, const char **why);
 };
-struct worker_serve *worker_serve_new(struct loop *loop, uint16_t port, const struct worker_serve_port *events, struct err *err);
-void worker_serve_free(struct worker_serve *s);
-uint16_t worker_serve_port_number(const struct worker_serve *s);
+/* address NULL: 127.0.0.1; port 0: any free one; anywhere: the address need not be a loopback. */
+struct worker_serve *worker_serve_new(struct loop *loop, const char *address, uint16_t port, bool anywhere,
+                                      const struct worker_serve_port *events, struct err *err);
+void worker_serve_free(struct worker_serve *s); /* NULL is fine */
+/* HOST:PORT for those who come from elsewhere: the host's name where it listens on all addresses. */
+void worker_serve_where(const struct worker_serve *s, char *out, size_t size);
 
 #endif

@@ -19,6 +19,21 @@ ROTA = os.path.abspath(os.environ.get('ROTA', os.path.join(ROOT, 'build-asan/src
 PATIENCE_S = float(os.environ.get('ROTA_TEST_PATIENCE_S', '120'))
 
 
+# One test that takes longer than this hangs, whatever it waits for.
+TEST_MAX_S = int(os.environ.get('ROTA_TEST_MAX_S', '900'))
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_protocol(item):
+    def give_up(*_):
+        signal.alarm(60)  # and the same for what the fixtures do then
+        pytest.fail(f'{item.nodeid} ran longer than {TEST_MAX_S} s')
+    signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(TEST_MAX_S)
+    yield
+    signal.alarm(0)
+
+
 def wait_for(condition, what, patience_s=PATIENCE_S, pause_s=0.05):
     """The first true value of condition(); fails when there is none for too long."""
     end = time.monotonic() + patience_s
@@ -31,14 +46,14 @@ def wait_for(condition, what, patience_s=PATIENCE_S, pause_s=0.05):
         time.sleep(pause_s)
 
 
-def processes_with(text):
-    """pid -> command line of every live process whose command line holds the text."""
+def processes_with(text, of='cmdline'):
+    """pid -> command line (or environment, of='environ') of every live process where that holds the text."""
     found = {}
     for name in os.listdir('/proc'):
         if not name.isdigit() or int(name) == os.getpid():
             continue
         try:
-            with open(f'/proc/{name}/cmdline', 'rb') as f:
+            with open(f'/proc/{name}/{of}', 'rb') as f:
                 line = f.read().replace(b'\0', b' ').decode('utf-8', 'replace')
             with open(f'/proc/{name}/stat', 'rb') as f:
                 state = f.read().rsplit(b')', 1)[1].split()[0]
@@ -65,7 +80,7 @@ class Cluster:
         self.options = []
         self.environment = {
             key: value for key, value in os.environ.items()
-            if key in ('PATH', 'LANG', 'TZ', 'ASAN_OPTIONS', 'UBSAN_OPTIONS', 'LSAN_OPTIONS')
+            if key in ('PATH', 'LANG', 'TZ', 'ASAN_OPTIONS', 'UBSAN_OPTIONS', 'LSAN_OPTIONS', 'TSAN_OPTIONS')
         }
         self.environment.update(
             HOME=os.path.join(directory, 'home'), XDG_CONFIG_HOME=os.path.join(directory, 'config'),
@@ -103,9 +118,10 @@ class Cluster:
             self.up = None
 
     def sweep(self):
-        """Whatever is left of this cluster, by pid: it alone has this directory in its command line."""
+        """Whatever is left of this cluster, by pid: it alone has this directory in its command line, or, as a job whose nursery was
+        killed, in its environment."""
         for _ in range(50):
-            left = processes_with(self.directory)
+            left = {**processes_with(self.directory), **processes_with(self.directory, of='environ')}
             if not left:
                 return
             for pid in left:
@@ -133,8 +149,8 @@ class Cluster:
 
     # --- the command line ---
 
-    def rota(self, *arguments, timeout=PATIENCE_S, **more):
-        return subprocess.run([ROTA, *map(str, arguments)], env=self.environment, cwd=self.directory, text=True,
+    def rota(self, *arguments, timeout=PATIENCE_S, wrapper=(), **more):
+        return subprocess.run([*wrapper, ROTA, *map(str, arguments)], env=self.environment, cwd=self.directory, text=True,
                               stdin=more.pop('stdin', subprocess.DEVNULL) if 'input' not in more else None,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=timeout, **more)
 

@@ -18,6 +18,7 @@ class Parts(Cluster):
         self.processes = {}
         self.master_options = []
         self.worker_options = {}
+        self.buses = {}  # 'master', 'worker': URL; by default the master's socket
         self.port = 0
         self.environment['ROTA_TOKEN_FILE'] = os.path.join(self.state, 'master', 'token')
         os.makedirs(self.state)
@@ -34,7 +35,8 @@ class Parts(Cluster):
             self.master_options = list(options)
         read_end, write_end = os.pipe()
         process = self.spawn('master', 'master', '--state', os.path.join(self.state, 'master'), '--port', str(self.port),
-                             '--ready-fd', str(write_end), *self.master_options, pass_fds=(write_end,), extra_env=extra_env,
+                             '--ready-fd', str(write_end), *(['--bus', self.buses['master']] if self.buses else []),
+                             *self.master_options, pass_fds=(write_end,), extra_env=extra_env,
                              wrapper=wrapper)
         os.close(write_end)
         try:
@@ -52,7 +54,7 @@ class Parts(Cluster):
         name = f'worker-{number}'
         if options:
             self.worker_options[number] = list(options)
-        bus = 'unix:' + os.path.join(self.state, 'master', 'bus.sock')
+        bus = self.buses.get('worker') or 'unix:' + os.path.join(self.state, 'master', 'bus.sock')
         return self.spawn(name, 'worker', '--state', os.path.join(self.state, name), '--bus', bus, '--name', name,
                           *self.worker_options.get(number, []), extra_env=extra_env, wrapper=wrapper)
 

@@ -28,9 +28,9 @@ def library():
 class Point:
     """What one process (of a role, with what it forks) is to suffer, and what it has counted."""
 
-    def __init__(self, path, role, at=0, mode='any', fault=None):
-        self.path, self.role, self.at, self.mode = path, role, at, mode
-        self.fault = fault  # (call, at, count, errno)
+    def __init__(self, path, role, at=0, mode='any', fault=None, delay_ms=0):
+        self.path, self.role, self.at, self.mode, self.delay_ms = path, role, at, mode, delay_ms
+        self.fault = fault  # (call, at, count, errno); with delay_ms the calls are late instead
 
     def environment(self):
         env = {'LD_PRELOAD': library(), 'KILLPOINT_ROLE': self.role, 'KILLPOINT_FILE': self.path, 'KILLPOINT_AT': str(self.at)}
@@ -40,7 +40,8 @@ class Point:
             env['KILLPOINT_MODE'] = self.mode
         if self.fault:
             call, at, count, number = self.fault
-            env.update(FAULT_CALL=call, FAULT_AT=str(at), FAULT_COUNT=str(count), FAULT_ERRNO=str(number or errno.EIO))
+            env.update(FAULT_CALL=call, FAULT_AT=str(at), FAULT_COUNT=str(count), FAULT_ERRNO=str(number or errno.EIO),
+                       FAULT_DELAY_MS=str(self.delay_ms))
         return env
 
     def _read(self):

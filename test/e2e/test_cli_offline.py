@@ -106,7 +106,7 @@ def test_help_needs_no_master_and_no_arguments(rota):
     (['help', 'canel'], r'^rota: there is no verb "canel"; did you mean cancel\?'),
     (['completion', 'tcsh'], r'^rota: completion: "tcsh" is not a shell'),
     (['token', 'create'], r'^rota: token create: not in this version of Rota'),
-    (['top'], r'^rota: top: not in this version of Rota'),
+    (['top'], r'^rota: rota top needs a terminal'),
     (['ls', '--watch'], r'^rota: --watch: standard output is no terminal'),
     (['ls', '--master', 'localhost'], r'^rota: --master: "localhost" is not a URL; write http://HOST:7682'),
     (['--nonsense'], r'^rota: --nonsense is not an option here'),
@@ -189,13 +189,18 @@ def test_job_file_faults_have_their_place_and_nothing_is_sent(rota, tmp_path):
 
 
 def test_check_config_reports_every_fault_and_exits_78(rota, tmp_path):
-    (tmp_path / 'bad.yaml').write_text('master:\n  heartbeet: 5s\n  port: 99999\n  lease: 1s\nworker:\n  exec: docker\n')
+    (tmp_path / 'bad.yaml').write_text('master:\n  heartbeet: 5s\n  port: 99999\n  lease: 1s\nworker:\n  exec: dokcer\n')
     result = rota('check-config', 'bad.yaml')
     assert result.returncode == 78
     assert result.stderr.count('rota: bad.yaml:') == 3
     assert 'bad.yaml:2:3: there is no setting "heartbeet" of the master; did you mean heartbeat?' in result.stderr
     (tmp_path / 'order.yaml').write_text('master: {lease: 1s}\n')
     assert 'must be shorter than' in rota('check-config', 'order.yaml').stderr
+    for role, url, fault in (('master', 'amqp://me@a,,c/v', 'master: bus: a host of the bus has no name: ""; write amqp://USER@HOST[,HOST...]/VHOST'),
+                             ('worker', 'amqps://a,b,a', 'worker: bus: the URL of the bus names a host twice: "a"'),
+                             ('worker', 'kafka://a', 'worker: bus: "kafka://a" names no transport that rota knows')):
+        (tmp_path / 'bus.yaml').write_text(f'{role}: {{bus: "{url}"}}\n')
+        assert fault in rota('check-config', 'bus.yaml').stderr
     (tmp_path / 'good.yaml').write_text('master: {port: 0, lease: 70s}\nworker: {cpus: 2}\n')
     (tmp_path / 'job.yaml').write_text('command: ["true"]\n')
     result = rota('check-config', 'good.yaml', 'job.yaml')

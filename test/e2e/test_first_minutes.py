@@ -31,6 +31,24 @@ def test_submit_prints_the_bare_id(shared_cluster):
     assert shared_cluster.json('show', out.strip())['state'] == 'succeeded'
 
 
+def test_a_job_file_with_keys_is_the_same_jobs_again(shared_cluster):
+    """The command line gives each request a key; those in the file count more."""
+    one, two = (os.path.join(shared_cluster.directory, name) for name in ('one.yaml', 'two.yaml'))
+    with open(one, 'w', encoding='utf-8') as f:
+        f.write('command: ["true"]\nkey: nightly\n')
+    with open(two, 'w', encoding='utf-8') as f:
+        f.write('jobs:\n- command: ["true"]\n  key: n1\n- command: ["true"]\n  key: n2\n')
+    lines = '{"command":["true"],"key":"n1"}\n{"command":["true"],"key":"n3"}\n'
+    for path in (one, two):
+        first = shared_cluster.ok('submit', '-f', path).split()
+        assert len(set(first)) == (1 if path == one else 2)
+        assert shared_cluster.ok('submit', '-f', path).split() == first
+    streamed = shared_cluster.ok('submit', '-f', '-', input=lines).split()
+    assert streamed[0] == first[0] and streamed[1] not in first
+    refused = shared_cluster.rota('submit', '-f', one, '--key', 'another')
+    assert refused.returncode == 2 and 'give only one of them' in refused.stderr
+
+
 def test_array_with_failures_is_counted(shared_cluster):
     result = shared_cluster.rota('submit', '--array', '1-1000%50', '--wait', '--progress', '--',
                                  'sh', '-c', 'exit $(( {} % 7 == 0 ))', timeout=600)

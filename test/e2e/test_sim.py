@@ -31,8 +31,16 @@ PLANTED = {
     'no_resend': 2,
     'infra_counts': 2,
     'overbook': 2,
+    'place_twice': 2,
     'forget_returned': 2,
     'invent_success': 2,
+    'snapshot_forgets': 1,
+    'lease_from_answer': 422,
+    'start_unleased': 2,
+    'hold_ignored': 4,
+    'limit_off_by_one': 4,
+    'paused_runs': 4,
+    'token_not_woken': 11,
 }
 
 

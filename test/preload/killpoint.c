@@ -12,6 +12,7 @@
  *                         half of its bytes are written (other calls: before)
  *   KILLPOINT_MODE=M      before, after or half, for every K
  *   FAULT_CALL=NAME FAULT_AT=K FAULT_COUNT=N FAULT_ERRNO=E    calls K to K + N - 1 of this name fail with E and do nothing
+ *   FAULT_DELAY_MS=T      with FAULT_CALL: they do not fail, they come late by so much
  *
  * A child that shares memory with its parent until it executes something else (vfork) is not the process: its calls pass. */
 /* Programs call the functions for large files by both their names: here they are different ones. */
@@ -19,19 +20,24 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdarg.h>
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -46,7 +52,7 @@ enum mode { MODE_ANY, MODE_BEFORE, MODE_AFTER, MODE_HALF };
 
 static struct point *point;
 static pid_t self;
-static uint64_t kill_at, fault_at, fault_count;
+static uint64_t kill_at, fault_at, fault_count, fault_delay_ms;
 static int fault_errno;
 static const char *fault_call;
 static enum mode mode_given;
@@ -73,6 +79,21 @@ static int is_role(const char *role)
 
 static void forked(void) { self = getpid(); }
 
+/* A nursery makes its children by a bare clone3, which no library sees. Where there is none it uses the function clone. */
+static int hide_clone3(void)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone3, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = { sizeof code / sizeof *code, code };
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+        return -1;
+    return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program);
+}
+
 __attribute__((constructor)) static void begin(void)
 {
     const char *role = getenv("KILLPOINT_ROLE"), *path = getenv("KILLPOINT_FILE"), *mode = getenv("KILLPOINT_MODE");
@@ -83,6 +104,7 @@ __attribute__((constructor)) static void begin(void)
     fault_at = number("FAULT_AT", 1);
     fault_count = number("FAULT_COUNT", 1);
     fault_errno = (int)number("FAULT_ERRNO", EIO);
+    fault_delay_ms = number("FAULT_DELAY_MS", 0);
     if (mode)
         mode_given = *mode == 'b' ? MODE_BEFORE : *mode == 'a' ? MODE_AFTER : MODE_HALF;
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
@@ -91,6 +113,8 @@ __attribute__((constructor)) static void begin(void)
     struct point *p = mmap(NULL, sizeof *p, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     close(fd);
     if (p == MAP_FAILED || pthread_atfork(NULL, NULL, forked) != 0)
+        _exit(99);
+    if (strcmp(role, "__nursery") == 0 && hide_clone3() < 0)
         _exit(99);
     if (!atomic_load(&p->killed_at))
         atomic_store(&p->calls, 0);
@@ -118,8 +142,11 @@ static enum turn turn_of(const char *name, uint64_t *k)
         return TURN_PASS;
     if (fault_call && strcmp(fault_call, name) == 0) {
         uint64_t n = atomic_fetch_add(&point->faults, 1) + 1;
-        if (n >= fault_at && n - fault_at < fault_count)
+        int struck = n >= fault_at && n - fault_at < fault_count;
+        if (struck && !fault_delay_ms)
             return TURN_FAIL;
+        if (struck)
+            usleep((useconds_t)fault_delay_ms * 1000);
     }
     *k = atomic_fetch_add(&point->calls, 1) + 1;
     if (!kill_at || *k != kill_at)

@@ -1,7 +1,7 @@
 /* agent.h: the worker's brain. Decides; never acts.
  *
  * Keeps what it holds of each attempt (accepted, running, ended), starts accepted ones when their resources are free,
- * enforces time limits, repeats reports until they are acknowledged, and answers for its inventory.
+ * gives GPUs and CPUs out by number, enforces time limits, repeats reports until they are acknowledged, and answers for its inventory.
  * One spawn per attempt: an attempt is accepted once, by a W_ACCEPTED record; EXEC_START follows it at most once in the life
  * of the worker's state directory. What ended and was acknowledged is remembered for longer than a START can be under way: each START says
  * which heartbeat the master had heard, and one that is too many heartbeats old is refused, so that memory stays bounded without a clock.
@@ -11,6 +11,7 @@
 #define ROTA_CORE_AGENT_H
 
 #include "base/err.h"
+#include "core/agent/devices.h"
 #include "core/model/effects.h"
 
 struct agent_config {
@@ -19,9 +20,13 @@ struct agent_config {
     char name[64];
     char boot[64];
     char version[32];
+    char metrics[80];                /* HOST:PORT of its /metrics; "": none */
     struct resources capacity;       /* fixed dimensions */
     struct named_resource named[RES_NAMED_MAX]; size_t named_count;
     uint32_t window;                 /* attempts held at once, >= 1 */
+    uint32_t cpu_ids[DEVICES_MAX]; size_t cpu_ids_count; /* jobs get CPUs of their own, of these; 0: they do not */
+    uint32_t line_max;               /* attempts in the executor's line at once; 0: it has none */
+    size_t line_spec_bytes;          /* none with a longer spec may be in it */
     int64_t report_min_ms, report_max_ms; /* 1 s, 30 s: repetition of reports, full jitter */
     int64_t default_grace_ms;        /* 10 s */
 };
@@ -32,11 +37,14 @@ enum agent_event_kind {
     AGENT_LINK_UP, AGENT_LINK_DOWN,  /* the transport to the master */
     AGENT_MESSAGE,
     AGENT_SPAWNED,                   /* the attempt's process exists */
+    AGENT_VACATED,                   /* it is gone and has its place no more; its end follows. passed_to: who has it now, or job 0 */
     AGENT_EXITED,                    /* it ended; result is filled */
-    AGENT_SPAWN_FAILED,              /* it never existed; result.reason says why (SPAWN: the job's fault, INFRA: ours) */
+    AGENT_SPAWN_FAILED,              /* it never existed; result.reason says why (SPAWN: the job's fault, INFRA: ours,
+                                        NEVER_STARTED: it was taken out of line, or only this job can not be had here) */
     AGENT_RECOVERED,                 /* at start: the executor knows this attempt: phase RUNNING or ENDED */
     AGENT_RECOVERY_DONE,             /* every attempt accepted and not recovered was never started */
     AGENT_DRAIN,                     /* take nothing new */
+    AGENT_NAMED,                     /* how much there is of a named resource has changed: the master is greeted anew */
     AGENT_SPACE_LOW                  /* on: start nothing new, the disk is nearly full */
 };
 
@@ -47,8 +55,14 @@ struct agent_event {
     uint64_t epoch, session;         /* AGENT_MESSAGE: from the head of the batch it came in */
     union {
         const struct message *message;
-        struct { struct attempt_ref ref; enum attempt_phase phase; int64_t ran_ms; struct attempt_result result; } exec;
+        struct {
+            struct attempt_ref ref, passed_to;
+            enum attempt_phase phase;
+            int64_t ran_ms;
+            struct attempt_result result;
+        } exec;
         struct { bool on; } flag;
+        struct { const char *name; uint64_t count; } named; /* one of config.named */
         struct { uint64_t cpu_used_milli, mem_used_bytes; uint32_t load_milli; } tick; /* for heartbeats */
     };
 };

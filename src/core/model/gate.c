@@ -20,7 +20,8 @@ struct gate {
     int filling;        /* side that gathers; the other one is in flight or was handed out */
     bool in_flight;
     uint64_t next_seq;
-    int64_t paced_ms;   /* when gate_pace last said now */
+    int64_t credits;    /* batches that need not wait, as of credits_ms */
+    int64_t credits_ms;
     struct gate_batch batch;
 };
 
@@ -28,6 +29,7 @@ struct gate *gate_new(uint64_t next_seq)
 {
     struct gate *g = mem_zero(1, sizeof *g);
     g->next_seq = next_seq;
+    g->credits = GATE_BURST;
     return g;
 }
 
@@ -101,6 +103,8 @@ void gate_add(struct gate *g, const struct effects *fx)
         struct gate_item *item = add_item(side, GATE_EXEC);
         item->exec = fx->execs[i];
         keep_str(&side->arena, &item->exec.spec);
+        keep_str(&side->arena, &item->exec.gpus);
+        keep_str(&side->arena, &item->exec.cpus);
     }
 }
 
@@ -132,10 +136,17 @@ int64_t gate_pace(struct gate *g, int64_t now_ms)
     size_t count = gate_pending(g);
     if (!count || g->in_flight)
         return 0;
-    int64_t left_ms = g->paced_ms + GATE_WINDOW_MS - now_ms;
-    if (left_ms > 0 && left_ms <= GATE_WINDOW_MS && count < much)
-        return left_ms;
-    g->paced_ms = now_ms;
+    int64_t windows = (now_ms - g->credits_ms) / GATE_WINDOW_MS;
+    g->credits += windows;
+    g->credits_ms += windows * GATE_WINDOW_MS;
+    if (g->credits >= GATE_BURST) {
+        g->credits = GATE_BURST;
+        g->credits_ms = now_ms;
+    }
+    if (!g->credits && count < much)
+        return g->credits_ms + GATE_WINDOW_MS - now_ms;
+    if (g->credits)
+        g->credits--;
     return 0;
 }
 

@@ -35,9 +35,11 @@ void gate_add_reply(struct gate *g, void *context, uint64_t value);
 uint64_t gate_next_seq(const struct gate *g);
 size_t gate_pending(const struct gate *g);                    /* records gathered and not sealed */
 bool gate_in_flight(const struct gate *g);
-/* Group commit: 0 when what has gathered should be sealed now, else for how many ms it may wait for more. It waits only while
- * batches follow each other closely, at most GATE_WINDOW_MS after the last one, and not once much has gathered. */
+/* Group commit: 0 when what has gathered should be sealed now, else for how many ms it may wait for more: at most
+ * GATE_WINDOW_MS. A gate that was idle does not wait, not for the few batches in which a job is accepted, placed, started and
+ * ended either; when batches go on following each other closely there is one per GATE_WINDOW_MS, unless much gathers. */
 #define GATE_WINDOW_MS 2
+#define GATE_BURST 8         /* batches without waiting; each window without a batch gives one back */
 int64_t gate_pace(struct gate *g, int64_t now_ms);
 /* Closes what has gathered. NULL if a batch is in flight or nothing has gathered. A batch without records is durable
  * as it is: the caller commits it at once. Borrowed until the batch is committed and the next one sealed. */

@@ -21,6 +21,8 @@ static const char *const names[MSG_KINDS] = {
     [MSG_GO_AWAY] = "GO_AWAY",
     [MSG_LOG_READ] = "LOG_READ",
     [MSG_LOG_CHUNK] = "LOG_CHUNK",
+    [MSG_USAGE] = "USAGE",
+    [MSG_NODE_REPORT] = "NODE_REPORT",
 };
 
 const char *message_name(enum message_kind kind)
@@ -59,6 +61,7 @@ void message_keep(struct arena *arena, struct message *m)
         keep(arena, &m->hello.name);
         keep(arena, &m->hello.boot);
         keep(arena, &m->hello.version);
+        keep(arena, &m->hello.metrics);
         m->hello.named = arena_copy(arena, m->hello.named, m->hello.named_count * sizeof *m->hello.named);
         m->hello.items = arena_copy(arena, m->hello.items, m->hello.items_count * sizeof *m->hello.items);
         break;
@@ -78,6 +81,13 @@ void message_keep(struct arena *arena, struct message *m)
         break;
     case MSG_GO_AWAY:
         keep(arena, &m->go_away.text);
+        break;
+    case MSG_NODE_REPORT:
+        keep(arena, &m->node_report.name);
+        keep(arena, &m->node_report.enforces);
+        break;
+    case MSG_USAGE:
+        keep(arena, &m->usage.series);
         break;
     case MSG_LOG_CHUNK:
         keep(arena, &m->log_chunk.data);

@@ -11,6 +11,7 @@
 #include "core/model/ids.h"
 #include "core/model/resources.h"
 #include "core/model/states.h"
+#include "core/model/usage.h"
 
 enum message_kind {
     MSG_NONE,
@@ -21,6 +22,8 @@ enum message_kind {
     /* between the shells only; the brains ignore them */
     MSG_LOG_READ,  /* master -> worker */
     MSG_LOG_CHUNK, /* worker -> master */
+    MSG_USAGE,     /* worker -> master */
+    MSG_NODE_REPORT, /* worker -> master */
     MSG_KINDS
 };
 
@@ -37,6 +40,9 @@ struct named_resource {
     char name[RES_NAME_BYTES];
     uint64_t count;
 };
+
+/* What the kernel tells of time in which something waited: the 10-second average, in hundredths of a percent. */
+enum pressure { PRESSURE_CPU, PRESSURE_MEMORY, PRESSURE_IO, PRESSURES };
 
 struct attempt_result {
     enum reason reason;      /* REASON_NONE: exit code 0 and nothing wrong */
@@ -62,6 +68,7 @@ struct message {
             struct bytes name;       /* node name: [a-z0-9.-], 1..63 */
             struct bytes boot;       /* kernel boot id */
             struct bytes version;
+            struct bytes metrics;    /* "HOST:PORT" where it serves /metrics; empty: nowhere */
             struct resources capacity;                          /* fixed dimensions only */
             const struct named_resource *named; size_t named_count;
             const struct inventory_item *items; size_t items_count;
@@ -127,6 +134,17 @@ struct message {
             bool ended;              /* the attempt has ended and data reaches its end */
             bool unknown;            /* no output is kept of that attempt */
         } log_chunk;
+        /* An encoded series (usage.h): the latest reading of an attempt that runs, or, before its FINISHED and when a
+         * master is new, all that its worker has of it. */
+        struct { struct attempt_ref ref; struct bytes series; } usage;
+        /* What a node is like, for people. */
+        struct {
+            struct bytes name;       /* of the node */
+            struct bytes enforces;   /* "memory: held to the request (cgroup); ...": what jobs can be held to there */
+            uint64_t disk_bytes, disk_free_bytes; /* of the state directory; 0: unknown */
+            uint32_t pressure[PRESSURES];
+            bool has_pressure;
+        } node_report;
     };
 };
 

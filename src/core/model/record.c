@@ -230,8 +230,10 @@ static void print_str(void *arg, const char *name, struct bytes value)
     if (!value.size)
         return;
     buf_printf(arg, " %s=\"", name);
-    for (size_t i = 0; i < value.size && i < 64; i++)
-        buf_char(arg, value.data[i] < 32 || value.data[i] == 127 ? '?' : value.data[i]);
+    for (size_t i = 0; i < value.size && i < 64; i++) {
+        unsigned char c = (unsigned char)value.data[i];
+        buf_char(arg, c < 32 || c == 127 ? '?' : c == '"' ? '\'' : value.data[i]); /* so that the value has an end */
+    }
     buf_char(arg, '"');
 }
 static void print_res(void *arg, const char *name, const struct resources *value)
@@ -294,12 +296,14 @@ struct record_subject record_subject(const struct record *r)
         s.task = TASK_ALL;
         break;
     case EV_SUPERSEDED: ATTEMPT(r->superseded), NODE(r->superseded); break;
+    case EV_NOTIFIED: JOB(r->notified); break;
     case EV_NODE_SEEN: NODE(r->node_seen); break;
     case EV_NODE_STATE: NODE(r->node_state); break;
     case EV_W_ACCEPTED: ATTEMPT(r->w_accepted); break;
     case EV_W_ENDED: ATTEMPT(r->w_ended); break;
     case EV_W_ACKED: ATTEMPT(r->w_acked); break;
     case EV_W_TOMBSTONE: ATTEMPT(r->w_tombstone); break;
+    case EV_W_DEVICES: ATTEMPT(r->w_devices); break;
     default: break;
     }
 #undef JOB

@@ -15,6 +15,8 @@ enum resource_dim {
     RES_DIMS = 8
 };
 #define RES_NAMED_MAX (RES_DIMS - RES_NAMED)
+/* The named resource that a job with an image takes one of; a node has it while a container engine answers there. */
+#define RES_CONTAINERS "containers"
 #define RES_NAME_BYTES 32 /* longest name of a named resource, with the final zero */
 
 struct resources {

@@ -14,7 +14,13 @@ void sched_config_default(struct sched_config *c)
 {
     *c = (struct sched_config){
         .order = ORDER_PRIORITY,
+        .backfill_order = ORDERS,
+        .backfill = BACKFILL_GREEDY,
         .place = PLACE_BINPACK,
+        .estimate_ms = 3600000,
+        .half_life_ms = 7 * 86400000,
+        .plan_depth = 1000,
+        .plan_slack_ms = 1000,
         .starve_ms = 600000,
         .heartbeat_ms = 5000,
         .suspect_ms = 15000,
@@ -48,22 +54,18 @@ static bool appointment_before(const struct heap_node *a, const struct heap_node
     return x->wall_ms != y->wall_ms ? x->wall_ms < y->wall_ms : x->job.n < y->job.n;
 }
 
-static bool shape_before(const struct heap_node *a, const struct heap_node *b)
-{
-    const struct shape *x = heap_entry(a, struct shape, node), *y = heap_entry(b, struct shape, node);
-    return sched_job_before(heap_first(&x->pending), heap_first(&y->pending));
-}
-
 struct sched *sched_new(const struct sched_config *config)
 {
     struct sched *s = mem_zero(1, sizeof *s);
     s->config = *config;
     s->mac = mac_new(config->token_key);
-    heap_init(&s->active, shape_before);
+    s->fair_clock = 1;
+    sched_party_init(s);
+    sched_queue_init(s);
     heap_init(&s->timers, timer_before);
     heap_init(&s->calendar, appointment_before);
     list_init(&s->unanswered);
-    s->free_version = 1;
+    list_init(&s->touched);
     prng_seed(&s->prng, 0);
     return s;
 }
@@ -103,6 +105,7 @@ void sched_free(struct sched *s)
         }
     free(s->runs);
     pages_free(s);
+    sched_slots_fini(s);
     for (size_t i = 0; i < s->timers.count; i++)
         free(heap_entry(s->timers.nodes[i], struct timer, node));
     for (size_t i = 0; i < s->calendar.count; i++)
@@ -112,28 +115,32 @@ void sched_free(struct sched *s)
         free((char *)n->name.data);
         free((char *)n->boot.data);
         free((char *)n->version.data);
+        free((char *)n->metrics.data);
         free((char *)n->reason.data);
+        free(n->orphans);
+        free(n->ends);
         free(n);
     }
-    for (size_t i = 0; i < s->shapes_count; i++) {
-        heap_fini(&s->shapes[i]->pending);
-        free(s->shapes[i]);
-    }
+    for (size_t i = 0; i < s->classes_count; i++)
+        heap_fini(&s->classes[i].ahead);
+    sched_party_fini(s);
+    sched_queue_fini(s);
     free(s->nodes);
-    free(s->shapes);
+    free(s->sessions);
+    free(s->rollbacks);
     free(s->classes);
     free(s->ended);
     free(s->ripe);
     free(s->records);
     free(s->sends);
-    heap_fini(&s->active);
+    free(s->starts);
+    free(s->queue_counts);
     heap_fini(&s->timers);
     heap_fini(&s->calendar);
     intern_fini(&s->users);
     intern_fini(&s->queues);
     intern_fini(&s->names);
     intern_fini(&s->class_keys);
-    intern_fini(&s->shape_keys);
     arena_fini(&s->turn);
     mac_free(s->mac);
     free(s);
@@ -336,6 +343,8 @@ static int check_request(struct sched *s, const struct job_request *q, struct sc
         return refuse(result, ERR_INVALID, "user", "write 1 to 64 bytes", "the user's name is missing or too long");
     if (q->queue.size < 1 || q->queue.size > 64)
         return refuse(result, ERR_INVALID, "queue", "write 1 to 64 bytes", "the queue's name is missing or too long");
+    if (q->account.size > 64)
+        return refuse(result, ERR_INVALID, "account", "write at most 64 bytes", "the account's name is too long");
     if (q->name.size > 256)
         return refuse(result, ERR_INVALID, "name", "write at most 256 bytes", "the name is too long");
     if (q->priority < -PRIORITY_MAX || q->priority > PRIORITY_MAX)
@@ -354,7 +363,7 @@ static int check_request(struct sched *s, const struct job_request *q, struct sc
     if (s->jobs_open >= s->config.jobs_max)
         return err_field(&result->err, ERR_FULL, "jobs", "wait for jobs to end, or use an array: it counts as one job",
                          "the queue holds its maximum of %" PRIu64 " jobs", s->config.jobs_max);
-    return 0;
+    return sched_party_admit(s, q, &result->err);
 }
 
 static int named_dim(struct sched *s, const char *name, struct sched_result *result)
@@ -423,10 +432,19 @@ static int class_of(struct sched *s, const struct job_request *q, uint32_t *numb
             return -(int)result->err.code;
         e->need.v[dim] = q->named[i].count;
     }
-    uint32_t user = intern_find(&s->users, q->user), queue = intern_find(&s->queues, q->queue);
-    if (user != INTERN_NONE && queue != INTERN_NONE) {
+    autobuf struct buf tokens = BUF_INIT;
+    for (size_t i = 0; i < q->tokens_count; i++) {
+        buf_varint(&tokens, intern_find(&s->tokens, bytes_str(q->tokens[i].name)));
+        buf_varint(&tokens, q->tokens[i].count);
+    }
+    e->tokens = buf_bytes(&tokens);
+    const struct bytes account_name = q->account.size ? q->account : bytes_str(ACCOUNT_DEFAULT);
+    e->account = bytes_equal(account_name, bytes_str(ACCOUNT_DEFAULT)) ? bytes_of("", 0) : account_name;
+    uint32_t user = intern_find(&s->users, q->user), queue = intern_find(&s->queues, q->queue),
+             account = intern_find(&s->accounts, account_name);
+    if (user != INTERN_NONE && queue != INTERN_NONE && account != INTERN_NONE) {
         struct class_key key;
-        sched_class_key(&key, e, user, queue);
+        check(sched_class_key(&key, e, user, queue, account));
         *number = intern_find(&s->class_keys, bytes_of(&key, sizeof key));
         if (*number != INTERN_NONE)
             return 0;
@@ -434,6 +452,8 @@ static int class_of(struct sched *s, const struct job_request *q, uint32_t *numb
     *number = e->class;
     e->user = arena_bytes(&s->turn, q->user);
     e->queue = arena_bytes(&s->turn, q->queue);
+    e->account = arena_bytes(&s->turn, e->account);
+    e->tokens = arena_bytes(&s->turn, e->tokens);
     sched_emit(s, &rec);
     return 0;
 }
@@ -461,7 +481,8 @@ static void submit(struct sched *s, const struct job_request *q, struct sched_re
                                            .deadline_wall_ms = q->deadline_wall_ms,
                                            .held = q->held,
                                            .after = arena_bytes(&s->turn, buf_bytes(&after)),
-                                           .retry_of = q->retry_of.n };
+                                           .retry_of = q->retry_of.n,
+                                           .notify = q->notify };
     sched_emit(s, &rec);
     result->job.n = rec.submitted.job;
     result->changed = true;
@@ -593,6 +614,15 @@ static void retry_now(struct sched *s, const struct sched_event *ev, struct sche
     }
 }
 
+static void notified(struct sched *s, const struct sched_event *ev, struct sched_result *result)
+{
+    struct record rec = { .kind = EV_NOTIFIED };
+    rec.notified = (struct ev_notified){ ev->notified.job.n, ev->notified.status, ev->notified.tries,
+                                         arena_bytes(&s->turn, ev->notified.text) };
+    sched_emit(s, &rec);
+    result->changed = true;
+}
+
 static void node_command(struct sched *s, const struct sched_event *ev, struct sched_result *result)
 {
     struct node *n = sched_node(s, ev->node.node);
@@ -622,10 +652,15 @@ static void finish(struct sched *s, struct effects *fx)
     *fx = (struct effects){ .records = s->records,
                             .records_count = s->records_count,
                             .sends = s->sends,
-                            .sends_count = s->sends_count };
+                            .sends_count = s->sends_count,
+                            .starts = s->starts,
+                            .starts_count = s->starts_count };
     int64_t wake = s->sweep_at_ms;
-    if (s->dirty && s->active.count)
+    bool all_count = s->config.backfill == BACKFILL_CONSERVATIVE; /* Its plan is of all that wait. */
+    if (s->dirty && (s->active.count + s->brief.count + (all_count ? s->parked.count : 0) || !list_empty(&s->loosened)))
         wake = s->now_ms;
+    if (s->plan.promised && s->plan.count && s->plan.next_wall_ms != TIMELINE_NEVER)
+        wake = earlier(wake, s->now_ms + (s->plan.next_wall_ms > s->wall_ms ? s->plan.next_wall_ms - s->wall_ms : 0));
     struct heap_node *first = heap_first(&s->timers);
     if (first)
         wake = earlier(wake, heap_entry(first, struct timer, node)->due_ms);
@@ -643,7 +678,7 @@ static void begin(struct sched *s, int64_t now_ms, int64_t wall_ms)
     check(now_ms >= s->now_ms);
     s->now_ms = now_ms;
     s->wall_ms = wall_ms;
-    s->records_count = s->sends_count = 0;
+    s->records_count = s->sends_count = s->starts_count = 0;
     arena_reset(&s->turn);
 }
 
@@ -657,6 +692,7 @@ void sched_start(struct sched *s, uint64_t epoch, const char *version, uint64_t 
     struct record rec = { .kind = EV_EPOCH };
     rec.epoch.epoch = epoch;
     rec.epoch.version = bytes_str(version);
+    rec.epoch.job_floor = s->config.rollback_jobs ? s->job_last + s->config.rollback_jobs : 0;
     sched_emit(s, &rec);
     s->started = true;
     s->start_ms = now_ms;
@@ -696,6 +732,10 @@ static void tick(struct sched *s)
         s->sweep_at_ms = s->now_ms + CYCLE_SWEEP_MS;
     }
     settle(s);
+    if (s->plan.promised && s->plan.next_wall_ms <= s->wall_ms) { /* The time of a slot has come. */
+        s->plan.next_wall_ms = TIMELINE_NEVER;
+        s->dirty = true;
+    }
     if (s->dirty)
         s->dirty = sched_cycle(s);
 }
@@ -716,9 +756,11 @@ void sched_step(struct sched *s, const struct sched_event *ev, struct effects *f
     case SCHED_RELEASE: release(s, ev, result); break;
     case SCHED_UPDATE: update(s, ev, result); break;
     case SCHED_RETRY_NOW: retry_now(s, ev, result); break;
+    case SCHED_NOTIFIED: notified(s, ev, result); break;
     case SCHED_DRAIN:
     case SCHED_RESUME:
     case SCHED_REMOVE: node_command(s, ev, result); break;
+    case SCHED_SET: sched_set(s, ev, result); break;
     case SCHED_MESSAGE: sched_message(s, ev->message.session, ev->message.message); break;
     case SCHED_SESSION_CLOSED: sched_session_closed(s, ev->session.session); break;
     case SCHED_STORE_LOW:

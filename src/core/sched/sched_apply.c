@@ -86,29 +86,6 @@ bool sched_job_eligible(const struct job *j)
     return !job_state_terminal(j->state) && a->counts[JOB_QUEUED] && (!a->limit || a->open < a->limit);
 }
 
-static void refresh_pending(struct sched *s, struct job *j)
-{
-    struct shape *shape = job_class(s, j)->shape;
-    bool want = sched_job_eligible(j);
-    bool first_changed = false;
-    if (want && !heap_has(&j->pending)) {
-        heap_push(&shape->pending, &j->pending);
-        first_changed = true;
-        s->dirty = true;
-    } else if (!want && heap_has(&j->pending)) {
-        heap_remove(&shape->pending, &j->pending);
-        first_changed = true;
-    }
-    if (!first_changed)
-        return;
-    if (shape->pending.count && !heap_has(&shape->node))
-        heap_push(&s->active, &shape->node);
-    else if (!shape->pending.count && heap_has(&shape->node))
-        heap_remove(&s->active, &shape->node);
-    else if (heap_has(&shape->node))
-        heap_moved(&s->active, &shape->node);
-}
-
 static enum job_state array_state(const struct job *j)
 {
     const struct array *a = j->array;
@@ -131,13 +108,25 @@ static enum job_state array_state(const struct job *j)
     return (enum job_state)j->state; /* All tasks ended: ARRAY_ENDED decides. */
 }
 
+static void count_tasks(struct sched *s, const struct job *j, enum job_state from, enum job_state to, uint32_t tasks)
+{
+    if (from == to)
+        return;
+    s->stats.tasks[from] -= tasks;
+    s->stats.tasks[to] += tasks;
+    sched_count_state(s, j, from, to, tasks);
+}
+
 static void set_job_state(struct sched *s, struct job *j, enum job_state to)
 {
     if (j->state == to)
         return;
     s->stats.jobs[j->state]--;
     s->stats.jobs[to]++;
+    enum job_state shown = job_task_shown(j, JOB_QUEUED);
     j->state = (uint8_t)to;
+    if (j->is_array)
+        count_tasks(s, j, shown, job_task_shown(j, JOB_QUEUED), j->array->counts[JOB_QUEUED]);
 }
 
 /* The one place where a task changes state. */
@@ -147,8 +136,7 @@ static void set_task_state(struct sched *s, struct job *j, uint32_t task, enum j
     if (from == to)
         return;
     check(job_state_may(from, to));
-    s->stats.tasks[from]--;
-    s->stats.tasks[to]++;
+    count_tasks(s, j, job_task_shown(j, from), job_task_shown(j, to), 1);
     if (!j->is_array) {
         set_job_state(s, j, to);
         return;
@@ -163,7 +151,7 @@ static void job_changed(struct sched *s, struct job *j)
 {
     if (j->is_array && !job_state_terminal(j->state))
         set_job_state(s, j, array_state(j));
-    refresh_pending(s, j);
+    sched_queue_refresh(s, j);
 }
 
 static void ripen(struct sched *s, job_id id)
@@ -237,7 +225,7 @@ static void job_ended(struct sched *s, struct job *j, enum job_state end, int64_
     set_job_state(s, j, end);
     j->end_wall_ms = at_wall_ms;
     s->jobs_open--;
-    refresh_pending(s, j);
+    sched_queue_refresh(s, j);
     check(!heap_has(&j->pending));
     if (j->extra) {
         for (size_t i = 0; i < j->extra->dependents_count; i++) {
@@ -283,17 +271,22 @@ static void array_timer_drop(struct sched *s, job_id job, uint32_t task)
     }
 }
 
-static void retry_wait(struct sched *s, struct job *j, uint32_t task, int64_t at_wall_ms, int64_t retry_ms)
+static void timer_new(struct sched *s, struct job *j, uint32_t task, int64_t due_ms)
 {
     struct timer *t = mem_zero(1, sizeof *t);
     heap_node_init(&t->node);
-    /* While the journal is replayed there is no clock: sched_start turns wall time into what is left. */
-    t->due_ms = (s->started ? s->now_ms : at_wall_ms) + retry_ms;
+    t->due_ms = due_ms;
     t->job = j->id;
     t->task = task;
     heap_push(&s->timers, &t->node);
     if (!j->is_array)
         j->timer = t;
+}
+
+static void retry_wait(struct sched *s, struct job *j, uint32_t task, int64_t at_wall_ms, int64_t retry_ms)
+{
+    /* While the journal is replayed there is no clock: sched_start turns wall time into what is left. */
+    timer_new(s, j, task, (s->started ? s->now_ms : at_wall_ms) + retry_ms);
     set_task_state(s, j, task, JOB_RETRY_WAIT);
 }
 
@@ -309,12 +302,11 @@ static void leave_retry_wait(struct sched *s, struct job *j, uint32_t task)
 
 /* --- nodes and runs --- */
 
-static bool node_has_room(const struct node *n, const struct resources *need)
+void sched_node_touched(struct sched *s, struct node *n)
 {
-    for (int d = 0; d < RES_DIMS; d++)
-        if (need->v[d] && n->allocated.v[d] + need->v[d] > n->capacity.v[d])
-            return false;
-    return true;
+    n->plan.stale = true;
+    if (!list_linked(&n->touched))
+        list_append(&s->touched, &n->touched);
 }
 
 static void promote(struct sched *s, struct run *r)
@@ -324,6 +316,8 @@ static void promote(struct sched *s, struct run *r)
     list_remove(&r->waiting);
     r->node->waiting_count--;
     resources_add(&r->node->allocated, &job_class(s, r->job)->need);
+    sched_node_touched(s, r->node);
+    sched_ends_add(r, s->record_wall_ms + sched_estimate_ms(s, job_class(s, r->job)->shape));
 }
 
 static void node_freed(struct sched *s, struct node *n)
@@ -331,17 +325,15 @@ static void node_freed(struct sched *s, struct node *n)
     /* The worker starts what waits there in order, as soon as it fits: follow it. */
     while (!list_empty(&n->waiting)) {
         struct run *r = list_entry(list_first(&n->waiting), struct run, waiting);
-        if (!node_has_room(n, &job_class(s, r->job)->need))
+        if (!sched_node_has_room(n, &job_class(s, r->job)->need))
             break;
         promote(s, r);
     }
-    s->free_version++;
-    s->dirty = true;
+    sched_node_freed(s, n);
 }
 
-static void run_open(struct sched *s, struct job *j, const struct ev_assigned *e, int64_t at_wall_ms)
+static void run_open(struct sched *s, struct job *j, const struct ev_assigned *e)
 {
-    (void)at_wall_ms;
     struct node *n = sched_node(s, (node_id){ e->node });
     check(n);
     if (s->runs_count >= s->runs_slots)
@@ -351,6 +343,7 @@ static void run_open(struct sched *s, struct job *j, const struct ev_assigned *e
     r->node = n;
     r->ref = (struct attempt_ref){ j->id, e->task, e->attempt };
     r->state = RUN_ASSIGNED;
+    r->assigned_ms = s->started ? s->now_ms : -1;
     list_init(&r->waiting);
     list_init(&r->unanswered);
     list_append(&n->runs, &r->on_node);
@@ -365,7 +358,10 @@ static void run_open(struct sched *s, struct job *j, const struct ev_assigned *e
         n->waiting_count++;
     } else {
         resources_add(&n->allocated, &job_class(s, j)->need);
+        sched_ends_add(r, s->record_wall_ms + sched_estimate_ms(s, job_class(s, j)->shape));
     }
+    sched_party_take(s, job_class(s, j)->shape);
+    sched_node_touched(s, n);
     list_append(&s->unanswered, &r->unanswered);
     r->sent_ms = s->now_ms;
     if (j->is_array)
@@ -393,9 +389,12 @@ static void run_close(struct sched *s, struct run *r)
     if (r->ahead) {
         list_remove(&r->waiting);
         n->waiting_count--;
-    } else if (!BUG(leak_resources) || !r->uncertain) {
-        resources_sub(&n->allocated, &job_class(s, j)->need);
+    } else {
+        if (!BUG(leak_resources) || !r->uncertain)
+            resources_sub(&n->allocated, &job_class(s, j)->need);
+        sched_ends_drop(r);
     }
+    sched_party_give(s, job_class(s, j)->shape);
     if (j->is_array)
         j->array->open--;
     else
@@ -422,9 +421,13 @@ static void task_requeue(struct sched *s, struct job *j, uint32_t task)
 }
 
 /* A task reached its end; for a single job that is the job's. */
-static void task_ended(struct sched *s, struct job *j, uint32_t task, enum job_state end, int64_t at_wall_ms)
+static void task_ended(struct sched *s, struct job *j, uint32_t task, enum job_state end, enum reason reason,
+                       int64_t at_wall_ms)
 {
     set_task_state(s, j, task, end);
+    s->stats.ended[end]++;
+    if (end == JOB_FAILED)
+        s->stats.failed_for[reason]++;
     if (end == JOB_SUCCEEDED)
         s->stats.succeeded++;
     else if (end == JOB_CANCELLED)
@@ -441,12 +444,13 @@ static void task_ended(struct sched *s, struct job *j, uint32_t task, enum job_s
 }
 
 /* Ends every task that has no open attempt. */
-static void end_waiting_tasks(struct sched *s, struct job *j, enum job_state end, int64_t at_wall_ms)
+static void end_waiting_tasks(struct sched *s, struct job *j, enum job_state end, enum reason reason,
+                              int64_t at_wall_ms)
 {
     if (!j->is_array) {
         if (j->state == JOB_RETRY_WAIT)
             leave_retry_wait(s, j, TASK_SINGLE);
-        task_ended(s, j, TASK_SINGLE, end, at_wall_ms);
+        task_ended(s, j, TASK_SINGLE, end, reason, at_wall_ms);
         return;
     }
     struct array *a = j->array;
@@ -455,19 +459,71 @@ static void end_waiting_tasks(struct sched *s, struct job *j, enum job_state end
         if (state == JOB_RETRY_WAIT)
             leave_retry_wait(s, j, p);
         if (state == JOB_QUEUED || state == JOB_RETRY_WAIT)
-            task_ended(s, j, p, end, at_wall_ms);
+            task_ended(s, j, p, end, reason, at_wall_ms);
     }
     a->fresh = a->tasks;
     a->returned_count = 0;
+}
+
+/* --- a store that was put back in time --- */
+
+static uint32_t attempt_floor(const struct sched *s)
+{
+    uint64_t floor = (uint64_t)ROLLBACK_ATTEMPTS * s->rollbacks_count;
+    return floor > UINT16_MAX / 2 ? UINT16_MAX / 2 : (uint32_t)floor;
+}
+
+static uint32_t attempt_last(const struct job *j, uint32_t task)
+{
+    return j->is_array ? j->array->cells[task].attempt : j->attempt;
+}
+
+static uint64_t rollback_job_last(const struct sched *s)
+{
+    return s->rollbacks_count ? s->rollbacks[s->rollbacks_count - 1].job_last : 0;
+}
+
+uint32_t sched_attempt_next(const struct sched *s, const struct job *j, uint32_t task)
+{
+    uint32_t next = attempt_last(j, task) + 1;
+    return j->id.n <= rollback_job_last(s) && next <= attempt_floor(s) ? attempt_floor(s) + 1 : next;
+}
+
+bool sched_orphan(const struct sched *s, struct attempt_ref ref)
+{
+    for (size_t i = 0; i < s->rollbacks_count; i++)
+        if (ref.job.n > s->rollbacks[i].job_last && ref.job.n <= s->rollbacks[i].job_floor)
+            return true;
+    const struct job *j = sched_job(s, ref.job);
+    if (!j || ref.job.n > rollback_job_last(s) || ref.attempt > attempt_floor(s) ||
+        (j->is_array ? ref.task >= j->array->tasks : ref.task != TASK_SINGLE))
+        return false;
+    /* Once a task was dispatched after the rollback, nobody knows how far it had come before: when in doubt, not
+     * killed. */
+    uint32_t last = attempt_last(j, ref.task);
+    return ref.attempt > last || last > attempt_floor(s);
 }
 
 /* --- one function per record --- */
 
 #define REFUSE(...) return err_set(err, ERR_CORRUPT, __VA_ARGS__)
 
-void sched_class_key(struct class_key *key, const struct ev_class *e, uint32_t user, uint32_t queue)
+static bool unpack_tokens(struct bytes packed, uint32_t tokens[TOKENS_MAX])
+{
+    const uint8_t *at = (const uint8_t *)packed.data, *end = at + packed.size;
+    while (at < end) {
+        uint64_t number, count;
+        if (!varint_read(&at, end, &number) || !varint_read(&at, end, &count) || number >= TOKENS_MAX || count > TOKEN_TOTAL_MAX)
+            return false;
+        tokens[number] = (uint32_t)count;
+    }
+    return true;
+}
+
+bool sched_class_key(struct class_key *key, const struct ev_class *e, uint32_t user, uint32_t queue, uint32_t account)
 {
     memset(key, 0, sizeof *key);
+    key->account = account;
     key->user = user;
     key->queue = queue;
     key->need = e->need;
@@ -478,17 +534,21 @@ void sched_class_key(struct class_key *key, const struct ev_class *e, uint32_t u
     key->times[4] = e->backoff_max_ms;
     key->retries = e->retries;
     key->overlap_never = e->overlap_never != 0;
+    return unpack_tokens(e->tokens, key->tokens);
 }
 
 static int apply_class(struct sched *s, const struct record *rec, struct err *err)
 {
     const struct ev_class *e = &rec->class;
     struct class_key class_key;
-    sched_class_key(&class_key, e, intern_add(&s->users, e->user), intern_add(&s->queues, e->queue));
+    const struct bytes account = e->account.size ? e->account : bytes_str(ACCOUNT_DEFAULT);
+    if (!sched_class_key(&class_key, e, intern_add(&s->users, e->user), intern_add(&s->queues, e->queue),
+                         intern_add(&s->accounts, account)))
+        REFUSE("the tokens of class %u do not decode", e->class);
     if (e->class != s->classes_count || intern_add(&s->class_keys, bytes_of(&class_key, sizeof class_key)) != e->class)
         REFUSE("class %u does not follow class %zu", e->class, s->classes_count);
-    struct class c = { .user = intern_add(&s->users, e->user),
-                       .queue = intern_add(&s->queues, e->queue),
+    struct class c = { .user = class_key.user,
+                       .queue = class_key.queue,
                        .need = e->need,
                        .time_limit_ms = e->time_limit_ms,
                        .grace_ms = e->grace_ms,
@@ -498,18 +558,9 @@ static int apply_class(struct sched *s, const struct record *rec, struct err *er
                        .retries = e->retries,
                        .overlap_never = e->overlap_never,
                        .run_ms_mean = -1 };
-    struct { struct resources need; uint64_t queue; } key = { e->need, c.queue };
-    uint32_t number = intern_add(&s->shape_keys, bytes_of(&key, sizeof key));
-    if (number == s->shapes_count) {
-        struct shape *shape = mem_zero(1, sizeof *shape);
-        heap_node_init(&shape->node);
-        heap_init(&shape->pending, sched_job_before);
-        shape->need = e->need;
-        shape->queue = c.queue;
-        s->shapes = mem_grow(s->shapes, &s->shapes_cap, s->shapes_count + 1, sizeof *s->shapes);
-        s->shapes[s->shapes_count++] = shape;
-    }
-    c.shape = s->shapes[number];
+    heap_init(&c.ahead, sched_node_ahead_before);
+    sched_count_queue(s, c.queue);
+    c.shape = sched_shape(s, &class_key, e->time_limit_ms);
     s->classes = mem_grow(s->classes, &s->classes_cap, s->classes_count + 1, sizeof *s->classes);
     s->classes[s->classes_count++] = c;
     return 0;
@@ -578,11 +629,12 @@ static int apply_after(struct sched *s, struct job *j, struct bytes packed, stru
     return 0;
 }
 
-static int64_t order_key(const struct sched *s, const struct job *j)
+int64_t sched_order_key(const struct sched *s, const struct job *j)
 {
-    if (s->config.order == ORDER_FIFO)
+    enum order_kind order = sched_order_of(s, job_class(s, j)->shape);
+    if (!orders[order].ranks)
         return 0;
-    if (!s->config.aging_ms)
+    if ((order != ORDER_PRIORITY && order != ORDER_FAIRSHARE) || !s->config.aging_ms)
         return -(int64_t)j->priority;
     /* Everybody ages at the same pace, so who goes first never changes while they wait. */
     return j->submit_wall_ms - (int64_t)j->priority * s->config.aging_ms;
@@ -603,7 +655,9 @@ static int apply_submitted(struct sched *s, const struct record *rec, struct err
     j->name = intern_add(&s->names, e->name);
     j->priority = (int32_t)e->priority;
     j->submit_wall_ms = rec->at_wall_ms;
-    j->order_key = order_key(s, j);
+    if (!s->origin_wall_ms)
+        s->origin_wall_ms = rec->at_wall_ms;
+    j->order_key = sched_order_key(s, j);
     j->held = e->held;
     heap_node_init(&j->pending);
     uint32_t tasks = 1;
@@ -617,8 +671,9 @@ static int apply_submitted(struct sched *s, const struct record *rec, struct err
         j->array->limit = e->limit;
         j->array->counts[JOB_QUEUED] = e->tasks;
     }
-    if (e->begin_wall_ms || e->deadline_wall_ms || e->retry_of) {
+    if (e->begin_wall_ms || e->deadline_wall_ms || e->retry_of || e->notify) {
         struct job_extra *x = job_extra(j);
+        x->notify = e->notify != 0;
         x->begin_wall_ms = e->begin_wall_ms;
         x->begin_open = e->begin_wall_ms != 0;
         x->deadline_wall_ms = e->deadline_wall_ms;
@@ -640,10 +695,12 @@ static int apply_submitted(struct sched *s, const struct record *rec, struct err
         state = JOB_BLOCKED;
     j->state = (uint8_t)state;
     s->stats.jobs[state]++;
-    s->stats.tasks[j->is_array ? JOB_QUEUED : state] += tasks;
+    s->stats.tasks[state] += tasks;
+    sched_count_state(s, j, JOB_NONE, state, tasks);
     s->stats.submitted += tasks;
     s->jobs_open++;
-    refresh_pending(s, j);
+    sched_party_submitted(s, job_class(s, j)->shape);
+    sched_queue_refresh(s, j);
     return 0;
 }
 
@@ -684,9 +741,9 @@ static int apply_assigned(struct sched *s, const struct record *rec, struct err 
         return -(int)ERR_CORRUPT;
     if (!task_in(j, e->task) || sched_task_state(j, e->task) != JOB_QUEUED || !sched_node(s, (node_id){ e->node }))
         REFUSE("attempt %u of job %" PRIu64 " can not be dispatched now", e->attempt, e->job);
-    uint32_t before = j->is_array ? j->array->cells[e->task].attempt : j->attempt;
-    if (e->attempt != before + 1)
-        REFUSE("attempt %u of job %" PRIu64 " does not follow attempt %u", e->attempt, e->job, before);
+    uint32_t expected = sched_attempt_next(s, j, e->task);
+    if (e->attempt != expected)
+        REFUSE("attempt %u of job %" PRIu64 " is not attempt %u", e->attempt, e->job, expected);
     if (j->is_array) {
         struct array *a = j->array;
         a->cells[e->task].attempt = (uint16_t)e->attempt;
@@ -705,7 +762,7 @@ static int apply_assigned(struct sched *s, const struct record *rec, struct err 
         j->node = e->node;
     }
     set_task_state(s, j, e->task, JOB_DISPATCHED);
-    run_open(s, j, e, rec->at_wall_ms);
+    run_open(s, j, e);
     job_changed(s, j);
     return 0;
 }
@@ -730,8 +787,12 @@ static void run_started(struct sched *s, struct run *r, int64_t at_wall_ms)
     r->node->running_count++;
     r->start_wall_ms = at_wall_ms;
     list_remove(&r->unanswered);
-    if (r->ahead)
+    sched_note_start(s, r, 0);
+    if (r->ahead) {
         promote(s, r);
+    } else {
+        sched_ends_move(r, at_wall_ms + sched_estimate_ms(s, job_class(s, r->job)->shape));
+    }
     if (!r->job->start_wall_ms)
         r->job->start_wall_ms = at_wall_ms;
     s->stats.started++;
@@ -759,7 +820,8 @@ static int apply_revoked(struct sched *s, const struct record *rec, struct err *
     struct job *j = r->job;
     run_close(s, r);
     if (e->final)
-        task_ended(s, j, e->task, (enum job_state)e->final, rec->at_wall_ms);
+        task_ended(s, j, e->task, (enum job_state)e->final, (enum reason)(e->reason < REASONS ? e->reason : REASON_NONE),
+                   rec->at_wall_ms);
     else
         task_requeue(s, j, e->task);
     if (sched_job(s, (job_id){ e->job }))
@@ -769,6 +831,15 @@ static int apply_revoked(struct sched *s, const struct record *rec, struct err *
 
 static uint16_t add16(uint16_t a, uint16_t b) { return (uint16_t)(a > UINT16_MAX - b ? UINT16_MAX : a + b); }
 static uint8_t add8(uint8_t a) { return a == UINT8_MAX ? a : (uint8_t)(a + 1); }
+
+void sched_class_mean(struct sched *s, struct class *c, double run_ms_mean)
+{
+    c->run_ms_mean = c->shape->run_ms_mean = run_ms_mean;
+    if (s->config.ahead_max && run_ms_mean <= AHEAD_ROUNDS_MAX * (double)s->config.ahead_target_ms)
+        sched_demand_brief(s, c->shape->demand);
+    if (c->shape->pending.count && !c->shape->time_limit_ms)
+        sched_shape_moved(s, c->shape); /* Its estimate is another one now. */
+}
 
 static int apply_ended(struct sched *s, const struct record *rec, struct err *err)
 {
@@ -782,8 +853,13 @@ static int apply_ended(struct sched *s, const struct record *rec, struct err *er
     bool lost = e->reason == REASON_NODE_LOST || e->reason == REASON_NODE_REBOOTED;
     if (!j->start_wall_ms && !(e->flags & END_MAY_HAVE_RUN))
         j->start_wall_ms = rec->at_wall_ms - e->run_ms;
-    if (r->state != RUN_RUNNING && !lost)
+    if (r->state != RUN_RUNNING && !lost) {
         s->stats.started++; /* Its end came before word of its start. */
+        if (!(e->flags & END_MAY_HAVE_RUN))
+            sched_note_start(s, r, e->run_ms);
+    }
+    if (!lost && !(e->flags & END_MAY_HAVE_RUN))
+        sched_note_end(s, r);
     if (j->is_array) {
         struct cell *c = &j->array->cells[e->task];
         c->reason = (uint8_t)e->reason;
@@ -806,13 +882,14 @@ static int apply_ended(struct sched *s, const struct record *rec, struct err *er
     }
     struct class *c = job_class(s, j);
     if (!lost)
-        c->run_ms_mean = c->run_ms_mean < 0 ? (double)e->run_ms : c->run_ms_mean * 0.8 + (double)e->run_ms * 0.2;
+        sched_class_mean(s, c, c->run_ms_mean < 0 ? (double)e->run_ms : c->run_ms_mean * 0.8 + (double)e->run_ms * 0.2);
     run_close(s, r);
     if (e->final) {
-        task_ended(s, j, e->task, (enum job_state)e->final, rec->at_wall_ms);
+        task_ended(s, j, e->task, (enum job_state)e->final, (enum reason)e->reason, rec->at_wall_ms);
     } else {
         retry_wait(s, j, e->task, rec->at_wall_ms, e->retry_ms);
         s->stats.retried++;
+        s->stats.retried_for[e->reason]++;
     }
     if (sched_job(s, (job_id){ e->job }))
         job_changed(s, j);
@@ -887,7 +964,7 @@ static int apply_cancel(struct sched *s, const struct record *rec, struct err *e
             if (sched_task_state(j, e->task) == JOB_RETRY_WAIT)
                 leave_retry_wait(s, j, e->task);
             j->array->cells[e->task].reason = REASON_CANCELLED;
-            task_ended(s, j, e->task, JOB_CANCELLED, rec->at_wall_ms);
+            task_ended(s, j, e->task, JOB_CANCELLED, REASON_CANCELLED, rec->at_wall_ms);
         }
         job_changed(s, j);
         return 0;
@@ -902,14 +979,14 @@ static int apply_cancel(struct sched *s, const struct record *rec, struct err *e
                 if (r)
                     cancel_run(s, r);
             }
-        end_waiting_tasks(s, j, JOB_CANCELLED, rec->at_wall_ms);
+        end_waiting_tasks(s, j, JOB_CANCELLED, REASON_CANCELLED, rec->at_wall_ms);
         if (e->final)
             job_ended(s, j, JOB_CANCELLED, rec->at_wall_ms);
     } else if (j->run) {
         cancel_run(s, j->run);
     } else {
         j->reason = REASON_CANCELLED;
-        end_waiting_tasks(s, j, JOB_CANCELLED, rec->at_wall_ms);
+        end_waiting_tasks(s, j, JOB_CANCELLED, REASON_CANCELLED, rec->at_wall_ms);
     }
     if (sched_job(s, (job_id){ e->job }))
         job_changed(s, j);
@@ -924,7 +1001,7 @@ static int apply_never(struct sched *s, uint64_t id, enum job_state end, enum re
     if (!j)
         return -(int)ERR_CORRUPT;
     j->reason = (uint8_t)reason; /* Tasks that have started in time go on, and are tried again as usual. */
-    end_waiting_tasks(s, j, end, rec->at_wall_ms);
+    end_waiting_tasks(s, j, end, reason, rec->at_wall_ms);
     if (j->is_array && final)
         job_ended(s, j, end, rec->at_wall_ms);
     if (sched_job(s, (job_id){ id }))
@@ -952,6 +1029,20 @@ static struct bytes own(struct bytes old, struct bytes text)
     return bytes_of(copy, text.size);
 }
 
+static struct node *node_new(struct sched *s)
+{
+    struct node *n = mem_zero(1, sizeof *n);
+    n->id.n = (uint32_t)s->nodes_count + 1;
+    list_init(&n->runs);
+    list_init(&n->waiting);
+    list_init(&n->touched);
+    heap_node_init(&n->ahead);
+    s->nodes = mem_grow(s->nodes, &s->nodes_cap, s->nodes_count + 1, sizeof *s->nodes);
+    s->nodes[s->nodes_count++] = n;
+    s->stats.nodes[NODE_NONE]++;
+    return n;
+}
+
 static int apply_node_seen(struct sched *s, const struct record *rec, struct err *err)
 {
     const struct ev_node_seen *e = &rec->node_seen;
@@ -959,13 +1050,7 @@ static int apply_node_seen(struct sched *s, const struct record *rec, struct err
         REFUSE("node %u does not follow node %zu", e->node, s->nodes_count);
     struct node *n;
     if (e->node == s->nodes_count + 1) {
-        n = mem_zero(1, sizeof *n);
-        n->id.n = e->node;
-        list_init(&n->runs);
-        list_init(&n->waiting);
-        s->nodes = mem_grow(s->nodes, &s->nodes_cap, s->nodes_count + 1, sizeof *s->nodes);
-        s->nodes[s->nodes_count++] = n;
-        s->stats.nodes[NODE_NONE]++;
+        n = node_new(s);
     } else {
         n = s->nodes[e->node - 1];
     }
@@ -974,7 +1059,9 @@ static int apply_node_seen(struct sched *s, const struct record *rec, struct err
     n->version = own(n->version, e->version);
     n->worker = (struct worker_id){ e->worker_high, e->worker_low };
     n->incarnation = e->incarnation;
+    sched_capacity(s, n, false);
     n->capacity = e->capacity;
+    sched_capacity(s, n, true);
     node_freed(s, n);
     return 0;
 }
@@ -987,12 +1074,13 @@ static int apply_node_state(struct sched *s, const struct record *rec, struct er
         REFUSE("node %u can not become state %u", e->node, e->state);
     s->stats.nodes[n->state]--;
     s->stats.nodes[e->state]++;
+    sched_capacity(s, n, false);
     n->state = (enum node_state)e->state;
+    sched_capacity(s, n, true);
     n->drained_by_user = e->state == NODE_DRAINING || e->state == NODE_DRAINED ||
                          (n->drained_by_user && e->state != NODE_READY);
     n->reason = own(n->reason, e->reason);
-    s->free_version++;
-    s->dirty = true;
+    sched_node_freed(s, n);
     return 0;
 }
 
@@ -1028,15 +1116,8 @@ static int apply_job_simple(struct sched *s, const struct record *rec, struct er
         break;
     case EV_UPDATED:
         j->priority = (int32_t)rec->updated.priority;
-        if (heap_has(&j->pending)) {
-            /* Out and in again: the heap orders by the key that changes. */
-            struct shape *shape = job_class(s, j)->shape;
-            j->order_key = order_key(s, j);
-            heap_moved(&shape->pending, &j->pending);
-            heap_moved(&s->active, &shape->node);
-        }
-        j->order_key = order_key(s, j);
-        s->dirty = true;
+        j->order_key = sched_order_key(s, j);
+        sched_queue_moved(s, j);
         break;
     default:
         check_unreachable();
@@ -1045,14 +1126,35 @@ static int apply_job_simple(struct sched *s, const struct record *rec, struct er
     return 0;
 }
 
+static int apply_rollback(struct sched *s, const struct record *rec, struct err *err)
+{
+    uint64_t floor = rec->epoch.job_floor;
+    if (floor < s->job_last || floor - s->job_last > (1u << 24))
+        REFUSE("job ids cannot go on behind %" PRIu64 ", the last one is %" PRIu64, floor, s->job_last);
+    s->rollbacks = mem_grow(s->rollbacks, &s->rollbacks_cap, s->rollbacks_count + 1, sizeof *s->rollbacks);
+    s->rollbacks[s->rollbacks_count++] = (struct rollback){ s->job_last, floor };
+    s->job_last = floor;
+    return 0;
+}
+
+/* The job may have left memory since. */
+static int apply_notified(struct sched *s, const struct record *rec)
+{
+    struct job *j = sched_job(s, (job_id){ rec->notified.job });
+    if (j && j->extra)
+        j->extra->notify = false;
+    return 0;
+}
+
 int sched_apply(struct sched *s, const struct record *rec, struct err *err)
 {
+    s->record_wall_ms = rec->at_wall_ms;
     switch (rec->kind) {
     case EV_EPOCH:
         if (rec->epoch.epoch <= s->epoch)
             REFUSE("epoch %" PRIu64 " does not follow epoch %" PRIu64, rec->epoch.epoch, s->epoch);
         s->epoch = rec->epoch.epoch;
-        return 0;
+        return rec->epoch.job_floor ? apply_rollback(s, rec, err) : 0;
     case EV_RESOURCE: return apply_resource(s, rec, err);
     case EV_CLASS: return apply_class(s, rec, err);
     case EV_SUBMITTED: return apply_submitted(s, rec, err);
@@ -1074,6 +1176,8 @@ int sched_apply(struct sched *s, const struct record *rec, struct err *err)
         return apply_never(s, rec->dependency_failed.job, JOB_FAILED, REASON_DEPENDENCY, true, rec, err);
     case EV_ARRAY_ENDED: return apply_array_ended(s, rec, err);
     case EV_SUPERSEDED: return 0;
+    case EV_NOTIFIED: return apply_notified(s, rec);
+    case EV_SETTINGS: return sched_party_apply(s, &rec->settings, err);
     case EV_NODE_SEEN: return apply_node_seen(s, rec, err);
     case EV_NODE_STATE: return apply_node_state(s, rec, err);
     default:
@@ -1094,4 +1198,56 @@ void sched_emit(struct sched *s, const struct record *rec)
         record_print(&text, kept);
         check_failed(err.text, text.data, 0, "sched_emit");
     }
+}
+
+/* --- parts of the above, for a state that comes from a snapshot --- */
+
+struct job *sched_load_job(struct sched *s, job_id id)
+{
+    struct job *j = job_place(s, id);
+    j->id = id;
+    heap_node_init(&j->pending);
+    return j;
+}
+
+void sched_load_pending(struct sched *s, struct job *j)
+{
+    j->order_key = sched_order_key(s, j);
+    s->record_wall_ms = j->submit_wall_ms; /* When it came to wait is known already. */
+    sched_queue_refresh(s, j);
+}
+
+struct node *sched_load_node(struct sched *s)
+{
+    struct node *n = node_new(s);
+    sched_node_touched(s, n);
+    return n;
+}
+
+struct run *sched_load_run(struct sched *s, struct job *j, struct node *n, uint32_t task, uint32_t attempt, bool ahead)
+{
+    struct ev_assigned e = { j->id.n, task, attempt, n->id.n, ahead };
+    run_open(s, j, &e);
+    return sched_run(s, j->id, task);
+}
+
+void sched_load_timer(struct sched *s, struct job *j, uint32_t task, int64_t due_ms)
+{
+    timer_new(s, j, task, due_ms);
+}
+
+void sched_load_appointment(struct sched *s, job_id job, int64_t wall_ms)
+{
+    appoint(s, job, wall_ms);
+}
+
+void sched_load_ended(struct sched *s, job_id job)
+{
+    ended_push(s, job.n);
+}
+
+void sched_load_done(struct sched *s)
+{
+    evict(s); /* Fewer may be kept now. */
+    s->dirty = true;
 }

@@ -1,24 +1,30 @@
-/* sched_cycle.c: one scheduling cycle: the queue in order, each shape tried once, a node for whoever fits.
+/* sched_cycle.c: one scheduling cycle: the queue in order, each demand tried once, a node for whoever fits.
  *
- * order -> fit -> place. A shape that no node has room for is not tried again before something was freed (free_version), so
- * a cycle costs by shapes and by what changed, not by the length of the queue. Short work may be assigned ahead of room, so that
- * a node never waits for the master between two jobs (as in HyperQueue's prefilling). */
+ * order (sched_queue.c) -> fit -> place -> plan (sched_plan.c). What fits nowhere is parked until a node with room for it is
+ * freed, so a cycle costs by what changed, not by the length of the queue. The first job that does not fit decides what may pass
+ * it (config.backfill); under EASY (Lifka 1995) it has a reservation, and only what does not delay that may. Short work may be
+ * assigned ahead of room, so that a node never waits for the master between two jobs (as in HyperQueue's prefilling). */
 #include "core/sched/sched_state.h"
 
 #define PLACEMENTS_MAX 4096 /* per cycle: bounds the length of a step */
+#define SLOTS_MAX 1024      /* more places of one class on a node count as this many */
 
-bool sched_job_before(const struct heap_node *a, const struct heap_node *b)
-{
-    const struct job *x = heap_entry(a, struct job, pending), *y = heap_entry(b, struct job, pending);
-    return x->order_key != y->order_key ? x->order_key < y->order_key : x->id.n < y->id.n;
-}
+/* What a cycle knows: who waits at the head, and what was tried in vain and stays out of the heaps until it is over. */
+struct cycle {
+    struct reservation head;     /* job: the first that does not fit; node NULL until the place is looked for, or there is none */
+    bool planned;                /* the place was looked for */
+    bool reordered;              /* candidates go by config.backfill_order now */
+    const struct demand *woken;  /* was parked, may fit now, and was not yet tried: what else may fit comes after it */
+    struct shape **shapes; size_t shapes_count, shapes_cap;
+    struct demand **demands; size_t demands_count, demands_cap;
+};
 
-static bool node_takes_work(const struct node *n)
+bool sched_node_takes_work(const struct node *n)
 {
     return node_state_dispatches(n->state) && n->session && n->runs_count < n->window;
 }
 
-static bool has_room(const struct node *n, const struct resources *need)
+bool sched_node_has_room(const struct node *n, const struct resources *need)
 {
     for (int d = 0; d < RES_DIMS; d++)
         if (need->v[d] && n->allocated.v[d] + need->v[d] > n->capacity.v[d])
@@ -26,64 +32,114 @@ static bool has_room(const struct node *n, const struct resources *need)
     return true;
 }
 
-/* Best fit: the node that is fullest afterwards. Spread: the one that is emptiest. Ties: the lowest number. */
-static struct node *place(const struct sched *s, const struct resources *need, bool *too_big)
+void sched_node_freed(struct sched *s, struct node *n)
 {
-    struct node *best = NULL;
-    double best_share = 0;
-    *too_big = true;
-    for (size_t i = 0; i < s->nodes_count; i++) {
-        struct node *n = s->nodes[i];
-        if (!node_takes_work(n) || !resources_fit(need, &n->capacity))
-            continue;
-        *too_big = false;
-        if (!has_room(n, need))
-            continue;
-        struct resources after = n->allocated;
-        resources_add(&after, need);
-        double share = resources_share(&after, &n->capacity);
-        bool better = s->config.place == PLACE_SPREAD ? share < best_share : share > best_share;
-        if (!best || better) {
-            best = n;
-            best_share = share;
-        }
+    s->dirty = true;
+    sched_node_touched(s, n);
+    if (n->freed)
+        return;
+    n->freed = true;
+    s->freed = mem_grow(s->freed, &s->freed_cap, s->freed_count + 1, sizeof *s->freed);
+    s->freed[s->freed_count++] = n;
+}
+
+/* --- the nodes, kept in order --- */
+
+bool sched_node_ahead_before(const struct heap_node *a, const struct heap_node *b)
+{
+    const struct node *x = heap_entry(a, struct node, ahead), *y = heap_entry(b, struct node, ahead);
+    uint64_t xs = (uint64_t)x->ahead_waiting * y->ahead_slots, ys = (uint64_t)y->ahead_waiting * x->ahead_slots;
+    return xs != ys ? xs < ys : x->id.n < y->id.n;
+}
+
+/* How many of the class fit on the node at the same time, for all that matters here. */
+static uint32_t slots_of(const struct resources *need, const struct node *n)
+{
+    uint64_t slots = SLOTS_MAX;
+    for (int d = 0; d < RES_DIMS; d++)
+        if (need->v[d] && n->capacity.v[d] / need->v[d] < slots)
+            slots = n->capacity.v[d] / need->v[d];
+    return (uint32_t)slots;
+}
+
+static void refresh_ahead(struct sched *s, struct node *n, bool takes_work)
+{
+    uint32_t slots = takes_work && n->class_last < s->classes_count ? slots_of(&s->classes[n->class_last].need, n) : 0;
+    if (heap_has(&n->ahead))
+        heap_remove(&s->classes[n->ahead_class].ahead, &n->ahead);
+    if (!slots)
+        return;
+    n->ahead_class = n->class_last;
+    n->ahead_waiting = n->waiting_count;
+    n->ahead_slots = slots;
+    heap_push(&s->classes[n->ahead_class].ahead, &n->ahead);
+}
+
+void sched_refresh_nodes(struct sched *s)
+{
+    list_each_safe(at, &s->touched) {
+        struct node *n = list_entry(at, struct node, touched);
+        list_remove(&n->touched);
+        bool takes_work = sched_node_takes_work(n);
+        if (takes_work)
+            node_index_put(&s->places, &n->place, n->id.n, &n->capacity, &n->allocated);
+        else
+            node_index_remove(&s->places, &n->place);
+        refresh_ahead(s, n, takes_work);
     }
+}
+
+/* --- a place for one job --- */
+
+static const struct scorer *const scorers[PLACES] = { [PLACE_BINPACK] = &scorer_binpack, [PLACE_SPREAD] = &scorer_spread };
+
+struct node *sched_place(struct sched *s, const struct resources *need, bool (*accepts)(void *arg, const struct index_node *n), void *arg)
+{
+    sched_refresh_nodes(s);
+    struct index_node *best = node_index_best(&s->places, scorers[s->config.place], need, accepts, arg);
+    return best ? index_entry(best, struct node, place) : NULL;
+}
+
+static bool not_avoided(void *arg, const struct index_node *n)
+{
+    return n != arg;
+}
+
+/* `avoid`: a node that may not be taken, or NULL. */
+static struct node *place(struct sched *s, const struct resources *need, const struct node *avoid, bool *too_big)
+{
+    struct node *best = sched_place(s, need, avoid ? not_avoided : NULL, avoid ? (void *)(uintptr_t)&avoid->place : NULL);
+    *too_big = !best && !node_index_fits_empty(&s->places, need);
     return best;
 }
 
 /* How many short jobs of a class may wait on a node: about ahead_target_ms of its work. */
 static uint32_t ahead_depth(const struct sched *s, const struct class *c, const struct node *n)
 {
-    if (c->run_ms_mean < 0 || c->run_ms_mean > 20 * (double)s->config.ahead_target_ms)
+    if (c->run_ms_mean < 0 || c->run_ms_mean > AHEAD_ROUNDS_MAX * (double)s->config.ahead_target_ms)
         return 0;
-    uint64_t slots = 1024;
-    for (int d = 0; d < RES_DIMS; d++)
-        if (c->need.v[d] && n->capacity.v[d] / c->need.v[d] < slots)
-            slots = n->capacity.v[d] / c->need.v[d];
     double run_ms = c->run_ms_mean < 0.05 ? 0.05 : c->run_ms_mean;
     double rounds = (double)s->config.ahead_target_ms / run_ms;
-    double depth = (double)slots * (rounds < 1 ? 1 : rounds);
+    double depth = (double)n->ahead_slots * (rounds < 1 ? 1 : rounds);
     return depth > s->config.ahead_max ? s->config.ahead_max : (uint32_t)depth;
 }
 
-static struct node *place_ahead(const struct sched *s, const struct class *c, uint32_t class)
+/* The node with the least waiting for its size, of those that worked on the class last; not `avoid`. */
+static struct node *place_ahead(struct sched *s, const struct class *c, const struct node *avoid)
 {
-    struct node *best = NULL;
-    for (size_t i = 0; i < s->nodes_count; i++) {
-        struct node *n = s->nodes[i];
-        if (!node_takes_work(n) || n->class_last != class || !resources_fit(&c->need, &n->capacity))
-            continue;
-        if (n->waiting_count < ahead_depth(s, c, n) && (!best || n->waiting_count < best->waiting_count))
-            best = n;
-    }
-    return best;
+    sched_refresh_nodes(s);
+    struct heap_node *first = heap_first(&c->ahead);
+    if (!first)
+        return NULL;
+    struct node *n = heap_entry(first, struct node, ahead);
+    return n != avoid && n->waiting_count < ahead_depth(s, c, n) ? n : NULL;
 }
 
-static void dispatch(struct sched *s, struct job *j, struct node *n, bool ahead)
+void sched_dispatch(struct sched *s, struct job *j, struct node *n, bool ahead)
 {
     uint32_t task = j->is_array ? sched_array_next(j->array) : TASK_SINGLE;
     check(!j->is_array || task < j->array->tasks);
-    uint32_t attempt = (j->is_array ? j->array->cells[task].attempt : j->attempt) + 1;
+    uint32_t attempt = sched_attempt_next(s, j, task);
     struct record rec = { .kind = EV_ASSIGNED };
     rec.assigned = (struct ev_assigned){ j->id.n, task, attempt, n->id.n, ahead };
     n->class_last = j->class;
@@ -92,34 +148,239 @@ static void dispatch(struct sched *s, struct job *j, struct node *n, bool ahead)
     sched_send_start(s, sched_run(s, j->id, task));
 }
 
-/* A job that was passed over for too long closes the door behind it, once any node is large enough for it. */
-static bool starves(const struct sched *s, const struct shape *shape)
+/* --- out of the heaps until the cycle is over --- */
+
+static void demand_aside(struct sched *s, struct cycle *c, struct demand *d)
 {
-    if (shape->too_big)
-        return false;
-    const struct job *j = heap_entry(heap_first(&shape->pending), struct job, pending);
-    return s->config.strict || (s->config.starve_ms && s->wall_ms - j->submit_wall_ms > s->config.starve_ms);
+    heap_remove(sched_demand_home(s, d), &d->node);
+    c->demands = mem_grow(c->demands, &c->demands_cap, c->demands_count + 1, sizeof *c->demands);
+    c->demands[c->demands_count++] = d;
 }
 
-/* Tries the first job of the shape. True: it was dispatched. */
-static bool try_shape(struct sched *s, struct shape *shape)
+static void shape_aside(struct sched *s, struct cycle *c, struct demand *d)
 {
-    struct job *j = heap_entry(heap_first(&shape->pending), struct job, pending);
-    if (shape->refused_version != s->free_version) {
-        bool too_big;
-        struct node *n = place(s, &shape->need, &too_big);
-        if (n) {
-            dispatch(s, j, n, false);
-            return true;
-        }
-        shape->refused_version = s->free_version;
-        shape->too_big = too_big;
+    struct heap *home = sched_demand_home(s, d);
+    struct shape *shape = demand_first(d);
+    heap_remove(home, &d->node);
+    heap_remove(&d->shapes, &shape->node);
+    if (d->shapes.count)
+        heap_push(home, &d->node);
+    c->shapes = mem_grow(c->shapes, &c->shapes_cap, c->shapes_count + 1, sizeof *c->shapes);
+    c->shapes[c->shapes_count++] = shape;
+}
+
+static void rekey_all(struct sched *s)
+{
+    sched_queue_rekey(s, &s->active);
+    sched_queue_rekey(s, &s->parked);
+    sched_queue_rekey(s, &s->brief);
+    sched_queue_rekey_limited(s);
+}
+
+static void cycle_end(struct sched *s, struct cycle *c)
+{
+    for (size_t i = 0; i < c->demands_count; i++)
+        if (!heap_has(&c->demands[i]->node)) /* A shape that a limit let in brought it back. */
+            sched_demand_back(s, c->demands[i]);
+    for (size_t i = 0; i < c->shapes_count; i++) {
+        struct demand *d = c->shapes[i]->demand;
+        if (heap_has(&d->node))
+            heap_remove(sched_demand_home(s, d), &d->node);
+        heap_push(&d->shapes, &c->shapes[i]->node);
+        sched_demand_back(s, d);
     }
-    struct node *n = shape->too_big ? NULL : place_ahead(s, job_class(s, j), j->class);
-    if (!n)
+    free(c->demands);
+    free(c->shapes);
+    if (c->reordered) {
+        s->order_now = s->config.order;
+        rekey_all(s); /* What was parked meanwhile has keys of the other order. */
+    }
+}
+
+/* --- the head of the queue and those that pass it --- */
+
+/* A head that was passed over for too long closes the door behind it. */
+static bool starves(const struct sched *s, const struct job *j)
+{
+    return s->config.starve_ms && s->wall_ms - j->submit_wall_ms > s->config.starve_ms;
+}
+
+/* Whether any node that takes work is large enough: nodes may have come and gone since the demand was parked. */
+static bool could_fit(struct sched *s, struct demand *d)
+{
+    sched_refresh_nodes(s);
+    d->too_big = !node_index_fits_empty(&s->places, &d->need);
+    return !d->too_big;
+}
+
+/* The first job that does not fit: the head of those that wait. False: nothing may pass it. */
+static bool may_pass(struct sched *s, struct cycle *c, struct demand *d)
+{
+    const struct job *j = shape_first(demand_first(d));
+    c->head.job = j;
+    if (s->config.backfill == BACKFILL_NONE)
         return false;
-    dispatch(s, j, n, true);
+    if (s->config.backfill == BACKFILL_GREEDY)
+        return !starves(s, j);
+    if (s->config.backfill_order < ORDERS && s->config.backfill_order != s->config.order) {
+        c->reordered = true;
+        while (sched_queue_wake(s)) {
+        }
+        s->order_now = s->config.backfill_order;
+        sched_queue_rekey(s, &s->active);
+        sched_queue_rekey_limited(s);
+    }
     return true;
+}
+
+/* The node that the shape has to leave to the head of the queue, or NULL. */
+static const struct node *reserved_from(struct sched *s, struct cycle *c, const struct shape *shape, bool *in_time)
+{
+    *in_time = true;
+    if (!c->head.job || s->config.backfill != BACKFILL_EASY)
+        return NULL;
+    if (!c->planned) {
+        const struct job *job = c->head.job;
+        sched_reserve(s, &job_class(s, job)->need, &c->head);
+        c->head.job = job;
+        c->planned = true;
+    }
+    if (!c->head.node)
+        return NULL;
+    *in_time = s->wall_ms + sched_estimate_ms(s, shape) <= c->head.at_wall_ms;
+    return *in_time || resources_fit(&shape->demand->need, &c->head.extra) ? NULL : c->head.node;
+}
+
+struct unplanned { struct sched *s; const struct shape *shape; };
+
+static bool takes_no_slot(void *arg, const struct index_node *n)
+{
+    const struct unplanned *u = arg;
+    return sched_slots_admit(u->s, index_entry(n, struct node, place), u->shape);
+}
+
+/* Conservative, and more wait than have slots: who has none may start where no slot is in the way. */
+static bool try_unplanned(struct sched *s, struct cycle *c, struct demand *d)
+{
+    struct shape *shape = demand_first(d);
+    struct job *j = shape_first(shape);
+    struct unplanned u = { s, shape };
+    if (sched_shape_limited(s, shape))
+        return false;
+    struct node *n = sched_slot(s, j->id.n, 0) ? NULL : sched_place(s, &d->need, takes_no_slot, &u);
+    if (n)
+        sched_dispatch(s, j, n, false);
+    else
+        shape_aside(s, c, d);
+    return n != NULL;
+}
+
+/* The first job of a demand that may fit. True: it was dispatched. */
+static bool try_active(struct sched *s, struct cycle *c, struct demand *d)
+{
+    struct shape *shape = demand_first(d);
+    struct job *j = shape_first(shape);
+    bool in_time, too_big;
+    const struct node *avoid = reserved_from(s, c, shape, &in_time);
+    struct node *n = place(s, &d->need, avoid, &too_big);
+    if (n) {
+        if (n == c->head.node && !in_time)
+            resources_sub(&c->head.extra, &d->need);
+        sched_dispatch(s, j, n, false);
+        return true;
+    }
+    if (avoid && sched_node_takes_work(avoid) && sched_node_has_room(avoid, &d->need))
+        shape_aside(s, c, d); /* Another shape of the demand may take less time. */
+    else
+        sched_demand_park(s, d, too_big);
+    return false;
+}
+
+/* Whether the head could start on the node as soon as one such attempt ends there: its place must not be taken before. */
+static bool head_is_next(const struct sched *s, const struct cycle *c, const struct node *n, const struct resources *need)
+{
+    if (!c->head.job)
+        return false;
+    const struct resources *wants = &job_class(s, c->head.job)->need;
+    for (int d = 0; d < RES_DIMS; d++)
+        if (wants->v[d] && n->allocated.v[d] + wants->v[d] > n->capacity.v[d] + need->v[d])
+            return false;
+    return true;
+}
+
+/* The first job of a parked demand: short work may wait on a node. True: it was dispatched. */
+static bool try_ahead(struct sched *s, struct cycle *c, struct demand *d)
+{
+    if (!d->brief)
+        return false;
+    struct job *j = shape_first(demand_first(d));
+    bool in_time;
+    reserved_from(s, c, demand_first(d), &in_time);
+    struct node *n = place_ahead(s, job_class(s, j), c->head.node);
+    if (!n || head_is_next(s, c, n, &d->need))
+        return false;
+    sched_dispatch(s, j, n, true);
+    return true;
+}
+
+/* Where keys move with time they are made anew, but only if anybody can start. */
+static bool prepare(struct sched *s)
+{
+    if (!sched_queue_moves(s))
+        return true;
+    s->fair_clock++; /* Time has passed since shares were looked at. */
+    for (size_t i = 0; i < s->active.count;) {
+        struct demand *d = heap_entry(s->active.nodes[i], struct demand, node);
+        bool too_big;
+        if (place(s, &d->need, NULL, &too_big)) {
+            i++;
+        } else {
+            sched_demand_park(s, d, too_big);
+            i = 0; /* The heap has changed under the walk. */
+        }
+    }
+    if (!s->active.count && !s->brief.count && list_empty(&s->loosened) && !sched_queue_wake(s))
+        return false;
+    rekey_all(s);
+    return true;
+}
+
+/* The demand whose first job is next. Those that are parked are looked at until the head is known. */
+static struct demand *next_demand(struct sched *s, struct cycle *c)
+{
+    if (!list_empty(&s->loosened))
+        sched_party_wake(s);
+    if (!c->woken)
+        c->woken = sched_queue_wake(s);
+    struct heap_node *first = heap_first(&s->active), *brief = c->reordered ? NULL : heap_first(&s->brief);
+    if (!first || (brief && sched_demand_before(brief, first)))
+        first = brief;
+    struct heap_node *parked = c->head.job ? NULL : heap_first(&s->parked);
+    if (first && parked && sched_demand_before(parked, first))
+        first = parked;
+    return first ? heap_entry(first, struct demand, node) : NULL;
+}
+
+/* Conservative: first those that have a slot, or get one; then the others, if there are any. */
+static bool conservative_cycle(struct sched *s)
+{
+    if (!list_empty(&s->loosened))
+        sched_party_wake(s);
+    if (sched_queue_moves(s)) {
+        s->fair_clock++;
+        rekey_all(s);
+    }
+    bool again;
+    size_t placed = sched_slots_keep(s, PLACEMENTS_MAX, &again);
+    if (!s->plan.deeper || again)
+        return again;
+    struct cycle c = { 0 };
+    while (sched_queue_wake(s)) {
+    }
+    while (s->active.count && placed < PLACEMENTS_MAX)
+        placed += try_unplanned(s, &c, heap_entry(heap_first(&s->active), struct demand, node));
+    cycle_end(s, &c);
+    return placed == PLACEMENTS_MAX;
 }
 
 bool sched_cycle(struct sched *s)
@@ -127,31 +388,33 @@ bool sched_cycle(struct sched *s)
     s->stats.cycles++;
     if (s->store_low)
         return false;
+    if (s->config.backfill == BACKFILL_CONSERVATIVE)
+        return conservative_cycle(s);
+    if (!prepare(s))
+        return false;
+    struct cycle c = { 0 };
     size_t placed = 0;
-    bool stopped = false;
-    struct shape **aside = NULL; /* refused in this cycle: out of the heap until it is over */
-    size_t aside_count = 0, aside_cap = 0;
-    struct heap_node *first;
-    while ((first = heap_first(&s->active))) {
-        struct shape *shape = heap_entry(first, struct shape, node);
-        if (placed == PLACEMENTS_MAX) {
-            stopped = true;
-            break;
-        }
-        if (try_shape(s, shape)) {
-            placed++;
-            if (shape->pending.count)
-                heap_moved(&s->active, &shape->node);
+    struct demand *d;
+    while ((d = next_demand(s, &c)) && placed < PLACEMENTS_MAX) {
+        if (sched_queue_stale(s, d))
             continue;
+        if (d == c.woken)
+            c.woken = NULL;
+        if (sched_shape_limited(s, demand_first(d)))
+            continue;
+        if (!d->parked) {
+            placed += try_active(s, &c, d);
+        } else if (try_ahead(s, &c, d)) {
+            placed++;
+        } else {
+            if (!c.head.job && could_fit(s, d) && !may_pass(s, &c, d))
+                break;
+            if (d->brief)
+                shape_aside(s, &c, d); /* Another shape of the demand may be short, too. */
+            else
+                demand_aside(s, &c, d);
         }
-        heap_remove(&s->active, &shape->node);
-        aside = mem_grow(aside, &aside_cap, aside_count + 1, sizeof *aside);
-        aside[aside_count++] = shape;
-        if (starves(s, shape))
-            break;
     }
-    for (size_t i = 0; i < aside_count; i++)
-        heap_push(&s->active, &aside[i]->node);
-    free(aside);
-    return stopped;
+    cycle_end(s, &c);
+    return placed == PLACEMENTS_MAX;
 }

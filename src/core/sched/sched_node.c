@@ -3,6 +3,7 @@
  * Every handler is idempotent and none relies on order: a report counts only for the current open attempt of its task, on the
  * node it was assigned to, with its token (the commit fence). What no longer counts is answered so that the worker can clean up. */
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "base/bug.h"
 #include "core/sched/sched_state.h"
@@ -14,6 +15,7 @@
 #define TRANSPORT_PAUSE_MS 600000  /* how long a broken transport excuses silence */
 #define QUARANTINE_MS 60000       /* first time set aside; doubles each time in a row */
 #define QUARANTINE_MS_MAX 1800000
+#define LEASE_MARGIN_MS 5000
 #define AHEAD_TTL_MS 2000          /* work that waits behind other work goes back sooner */
 
 struct send *sched_send(struct sched *s, struct node *n, enum message_kind kind)
@@ -120,12 +122,58 @@ void sched_node_drain(struct sched *s, struct node *n, bool on, struct bytes rea
     }
 }
 
-static struct node *node_by_session(const struct sched *s, uint64_t session)
+static struct node **session_slot(const struct sched *s, uint64_t session)
 {
-    for (size_t i = 0; session && i < s->nodes_count; i++)
-        if (s->nodes[i]->session == session)
-            return s->nodes[i];
+    return &s->sessions[(session * 0x9e3779b97f4a7c15u >> 32) & (s->sessions_slots - 1)];
+}
+
+struct node *sched_node_by_session(const struct sched *s, uint64_t session)
+{
+    if (!session || !s->sessions_slots)
+        return NULL;
+    for (struct node *n = *session_slot(s, session); n; n = n->session_next)
+        if (n->session == session)
+            return n;
     return NULL;
+}
+
+static void sessions_grow(struct sched *s)
+{
+    free(s->sessions);
+    s->sessions_slots = s->sessions_slots ? s->sessions_slots * 2 : 64;
+    s->sessions = mem_zero(s->sessions_slots, sizeof *s->sessions);
+    for (size_t i = 0; i < s->nodes_count; i++) {
+        struct node *n = s->nodes[i];
+        if (!n->session)
+            continue;
+        struct node **slot = session_slot(s, n->session);
+        n->session_next = *slot;
+        *slot = n;
+    }
+}
+
+void sched_node_session(struct sched *s, struct node *n, uint64_t session)
+{
+    sched_node_touched(s, n);
+    if (n->session == session)
+        return;
+    if (n->session) {
+        struct node **at = session_slot(s, n->session);
+        while (*at != n)
+            at = &(*at)->session_next;
+        *at = n->session_next;
+        s->sessions_count--;
+    }
+    n->session = 0;
+    if (!session)
+        return;
+    if (s->sessions_count == s->sessions_slots)
+        sessions_grow(s);
+    n->session = session;
+    struct node **slot = session_slot(s, session);
+    n->session_next = *slot;
+    *slot = n;
+    s->sessions_count++;
 }
 
 static void heard(struct sched *s, struct node *n)
@@ -179,9 +227,9 @@ static void attempt_accepted(struct sched *s, struct run *r)
 static void node_infra(struct sched *s, struct node *n)
 {
     const size_t most = sizeof n->infra_at_ms / sizeof *n->infra_at_ms;
-    int64_t oldest = n->infra_at_ms[0];
     memmove(n->infra_at_ms, n->infra_at_ms + 1, (most - 1) * sizeof *n->infra_at_ms);
     n->infra_at_ms[most - 1] = s->now_ms;
+    int64_t oldest = n->infra_at_ms[0]; /* 0: there were fewer */
     if (!node_state_dispatches(n->state) || (!n->quarantines && !(oldest && s->now_ms - oldest < INFRA_WINDOW_MS)))
         return;
     int64_t pause_ms = QUARANTINE_MS;
@@ -215,7 +263,8 @@ static void on_finished(struct sched *s, struct node *n, const struct message *m
         bool known = j && (j->is_array ? ref.task < j->array->tasks : ref.task == TASK_SINGLE);
         uint32_t last = !known ? 0 : j->is_array ? j->array->cells[ref.task].attempt : j->attempt;
         uint32_t reason = !known ? 0 : j->is_array ? j->array->cells[ref.task].reason : j->reason;
-        if (known && last == ref.attempt && (reason == REASON_NODE_LOST || reason == REASON_POISON)) {
+        if ((known && last == ref.attempt && (reason == REASON_NODE_LOST || reason == REASON_POISON)) ||
+            sched_orphan(s, ref)) {
             struct record rec = { .kind = EV_SUPERSEDED };
             rec.superseded = (struct ev_superseded){ ref.job.n, ref.task, ref.attempt, n->id.n, m->finished.result.reason,
                                                      m->finished.result.exit_code, m->finished.result.signal };
@@ -249,9 +298,20 @@ static void on_never_started(struct sched *s, struct node *n, const struct messa
 
 /* --- inventory: what the worker holds against what the master thinks it holds --- */
 
+/* True: nobody may kill it, for nobody knows what it is to its user. */
+static bool spared(struct sched *s, struct node *n, const struct inventory_item *item)
+{
+    if (!sched_orphan(s, item->ref) || !mac_equal(item->token, token_of(s, item->ref)))
+        return false;
+    n->orphans = mem_grow(n->orphans, &n->orphans_cap, n->orphans_count + 1, sizeof *n->orphans);
+    n->orphans[n->orphans_count++] = (struct orphan){ item->ref, item->phase };
+    return true;
+}
+
 static void reconcile(struct sched *s, struct node *n, const struct inventory_item *items, size_t count, uint64_t seq)
 {
     n->inventory_seq = seq;
+    n->orphans_count = 0;
     list_each(at, &n->runs) {
         struct run *r = list_entry(at, struct run, on_node);
         if (r->missing < UINT8_MAX && seq > r->since_seq)
@@ -262,7 +322,7 @@ static void reconcile(struct sched *s, struct node *n, const struct inventory_it
         struct run *r = sched_run(s, item->ref.job, item->ref.task);
         if (!r || r->ref.attempt != item->ref.attempt || r->node != n) {
             /* Fenced: its end, if there is one, comes as a report and is answered there. */
-            if (item->phase != PHASE_ENDED)
+            if (!spared(s, n, item) && item->phase != PHASE_ENDED)
                 send_kill_stale(s, n, item->ref);
             continue;
         }
@@ -281,7 +341,7 @@ static void reconcile(struct sched *s, struct node *n, const struct inventory_it
     }
     list_each_safe(at, &n->runs) {
         struct run *r = list_entry(at, struct run, on_node);
-        if (!r->missing)
+        if (!r->missing || seq <= r->since_seq)
             continue;
         if (r->state == RUN_ASSIGNED && BUG(no_resend))
             continue;
@@ -320,8 +380,12 @@ static void go_away(struct sched *s, uint64_t session, enum reason reason, const
 static void on_hello(struct sched *s, uint64_t session, const struct message *m)
 {
     struct node *n = node_by_worker(s, m->hello.worker);
-    if (n && session < n->session_last) {
-        s->stats.stale_messages++;
+    if (n && (session < n->session_last || (session == n->session_last && session != n->session))) {
+        s->stats.stale_messages++; /* Of a session that is over: there is a later one, or will be. */
+        return;
+    }
+    if (n && session == n->session && m->hello.nonce != n->nonce && m->hello.heartbeat_seq < n->heartbeat_seq) {
+        s->stats.stale_messages++; /* An earlier greeting that was long under way: so is its inventory. */
         return;
     }
     if (n && m->hello.incarnation < n->incarnation) {
@@ -363,10 +427,13 @@ static void on_hello(struct sched *s, uint64_t session, const struct message *m)
         n = sched_node(s, (node_id){ rec.node_seen.node });
     }
     bool again = session == n->session && m->hello.nonce == n->nonce; /* The same greeting: its inventory is old by now. */
-    struct node *had = node_by_session(s, session);
+    struct node *had = sched_node_by_session(s, session);
     if (had && had != n)
-        had->session = 0;
-    n->session = n->session_last = session;
+        sched_node_session(s, had, 0);
+    sched_node_session(s, n, session);
+    free((char *)n->metrics.data);
+    n->metrics = bytes_of(mem_copy(m->hello.metrics.data, m->hello.metrics.size), m->hello.metrics.size);
+    n->session_last = session;
     n->nonce = m->hello.nonce;
     n->window = m->hello.window ? m->hello.window : 1;
     heard(s, n);
@@ -389,8 +456,7 @@ static void on_hello(struct sched *s, uint64_t session, const struct message *m)
         sched_node_drain(s, n, true, bytes_str("its worker is stopping"));
     else
         node_comes_back(s, n);
-    s->free_version++;
-    s->dirty = true;
+    sched_node_freed(s, n);
 }
 
 static uint64_t expected_digest(const struct node *n, uint32_t *count)
@@ -402,6 +468,8 @@ static uint64_t expected_digest(const struct node *n, uint32_t *count)
         digest = inventory_digest_add(digest, r->ref, r->state == RUN_RUNNING ? PHASE_RUNNING : PHASE_ACCEPTED);
         ++*count;
     }
+    for (size_t i = 0; i < n->orphans_count; i++, ++*count)
+        digest = inventory_digest_add(digest, n->orphans[i].ref, n->orphans[i].phase);
     return digest;
 }
 
@@ -436,7 +504,7 @@ void sched_message(struct sched *s, uint64_t session, const struct message *m)
         on_hello(s, session, m);
         return;
     }
-    struct node *n = node_by_session(s, session);
+    struct node *n = sched_node_by_session(s, session);
     if (!n) {
         s->stats.stale_messages++; /* The worker says HELLO again until it is welcomed. */
         return;
@@ -461,6 +529,7 @@ void sched_message(struct sched *s, uint64_t session, const struct message *m)
         if (r) {
             if (m->started.inventory_seq > r->since_seq)
                 r->since_seq = m->started.inventory_seq;
+            r->missing = 0; /* those without it had been made before it was there */
             attempt_started(s, r);
         }
         break;
@@ -474,10 +543,10 @@ void sched_message(struct sched *s, uint64_t session, const struct message *m)
 
 void sched_session_closed(struct sched *s, uint64_t session)
 {
-    struct node *n = node_by_session(s, session);
+    struct node *n = sched_node_by_session(s, session);
     if (!n)
         return;
-    n->session = 0;
+    sched_node_session(s, n, 0);
     if (n->state == NODE_READY || n->state == NODE_JOINING)
         sched_node_state(s, n, NODE_SUSPECT, "its worker is not connected");
 }
@@ -497,11 +566,26 @@ static void node_down(struct sched *s, struct node *n)
     }
 }
 
+/* From then on no attempt that may not overlap runs on a node that was silent for so long: what the worker sent last, it had
+ * sent before we heard it, and its lease counts from there. One clock may be 1 % slower; what is killed takes its time to go. */
+static int64_t hold_ms(const struct sched *s)
+{
+    return s->config.lease_ms + s->config.lease_ms / 100 + s->config.kill_grace_ms + LEASE_MARGIN_MS;
+}
+
+static bool given_up(const struct sched *s, const struct run *r, int64_t silent_ms)
+{
+    const struct class *c = job_class(s, r->job);
+    if (c->overlap_never && BUG(hold_ignored))
+        return true;
+    return silent_ms >= c->lost_after_ms && (!c->overlap_never || silent_ms >= hold_ms(s));
+}
+
 static void lose_attempts(struct sched *s, struct node *n, int64_t silent_ms)
 {
     list_each_safe(at, &n->runs) {
         struct run *r = list_entry(at, struct run, on_node);
-        if (!r->uncertain || silent_ms < job_class(s, r->job)->lost_after_ms)
+        if (!r->uncertain || !given_up(s, r, silent_ms))
             continue;
         struct attempt_result lost = { .reason = BUG(invent_success) ? REASON_NONE : REASON_NODE_LOST, .flags = END_MAY_HAVE_RUN };
         sched_end_attempt(s, r, &lost);
@@ -523,7 +607,7 @@ void sched_sweep(struct sched *s)
         int64_t silent_ms = s->now_ms - n->heard_ms;
         if (silent_ms >= s->config.suspect_ms && (n->state == NODE_READY || n->state == NODE_JOINING))
             sched_node_state(s, n, NODE_SUSPECT, "it missed its heartbeats");
-        if (silent_ms >= s->config.down_ms && !grace && n->state != NODE_DOWN)
+        if (silent_ms >= (BUG(hold_ignored) ? s->config.suspect_ms : s->config.down_ms) && !grace && n->state != NODE_DOWN)
             node_down(s, n);
         if (n->state == NODE_DOWN)
             lose_attempts(s, n, silent_ms);

@@ -15,16 +15,121 @@
 #include "base/prng.h"
 #include "core/model/states.h"
 #include "core/sched/intern.h"
+#include "core/sched/node_index.h"
 #include "core/sched/sched_view.h"
+#include "core/sched/timeline.h"
 
-/* Pending jobs that ask the same, in the same queue: what does not fit for one does not fit for any. */
-struct shape {
-    struct heap_node node;       /* in sched.active: by its first job */
+/* What is asked of a node: what no node has room for is not tried again before a node that has was freed. */
+struct demand {
+    struct heap_node node;       /* in sched.active, sched.parked or sched.brief: by its first shape */
     struct resources need;
-    uint32_t queue;
+    struct heap shapes;          /* of struct shape.node: those with pending jobs */
+    bool parked;                 /* no node that takes work has room for it */
+    bool too_big;                /* with parked: no such node is large enough, even when empty */
+    bool brief;                  /* work of this kind was short: it may wait on a node */
+};
+
+#define AHEAD_ROUNDS_MAX 20      /* work is short when it takes at most this many times config.ahead_target_ms */
+
+#define RANKS 3u /* of a shape's queue: priority, share, number; behind them the shares of account and user */
+#define RANKS_MAX (RANKS + ACCOUNT_DEPTH_MAX + 1)
+
+/* Somebody who has limits or a share, or both: see sched_party.c. */
+struct party {
+    enum party_kind kind;
+    uint32_t number;
+    struct party *parent;        /* whose limits and share count, too: see sched_party_of */
+    struct party_settings set;   /* its texts are owned */
+    bool is_set;
+    struct held held;            /* of open attempts; of a token: attempts are units */
+    uint64_t waiting;            /* tasks that wait: held, blocked, queued, or before they are tried again */
+    struct rate rate;
+    double had;                  /* mean share it had, as of had_wall_ms (policy/fairshare.h) */
+    int64_t had_wall_ms;
+    struct heap blocked;         /* of struct shape.node: those with pending jobs that its limits keep out */
+    struct list_node loosened;   /* in sched.loosened: some of `blocked` may be let in now */
+    struct shape *woken;         /* was let in, and was not yet tried */
+    double ratio;                /* soft: (had + held) / weight, as of sched.fair_clock == ratio_clock */
+    uint64_t ratio_clock;
+};
+
+/* Pending jobs that ask the same for the same time, of the same user in the same queue: only the first of them is looked at. */
+struct shape {
+    struct heap_node node;       /* in demand.shapes or blocked_by->blocked: by its first job */
+    struct demand *demand;
+    uint32_t queue, user, account;
+    struct party *queue_party, *user_party, *member_party;
+    uint32_t tokens[TOKENS_MAX]; /* by number */
+    bool needs_tokens;
+    struct party *blocked_by;    /* whose limit keeps it out; NULL: none, as far as it was looked at */
+    bool ranked;                 /* `rank` counts */
+    double rank[RANKS_MAX];      /* what is compared first, smaller goes first */
+    int64_t time_limit_ms;       /* 0: none */
+    double run_ms_mean;          /* moving mean of how long attempts ran; negative: none ended yet. Soft. */
+    double key;                  /* what the order says of its first job */
     struct heap pending;         /* of struct job.pending */
-    uint64_t refused_version;    /* sched.free_version at which no node had room; 0: not known */
-    bool too_big;                /* with refused_version: no ready node is large enough, even when empty */
+    uint64_t eligible;           /* tasks that could run */
+};
+
+/* The first job that does not fit has a place kept for it: nothing may delay its start there. */
+struct reservation {
+    const struct job *job;       /* NULL: there is none */
+    const struct node *node;
+    int64_t at_wall_ms;          /* when it can start at the latest, as far as the estimates hold */
+    struct resources extra;      /* free there at that time, beside it */
+};
+
+/* How well the lengths of those are known that have to end first. Larger is worse. */
+enum plan_basis {
+    BASIS_LIMITS,                /* all have a time limit, or nobody has to end first */
+    BASIS_USUAL,                 /* for some it is the mean of those like it that ended */
+    BASIS_NONE,                  /* of one nothing is known: config.estimate_ms was assumed */
+    BASES
+};
+
+/* One waiting task in the plan (sched_slots.c). */
+struct slot {
+    struct job *job;             /* valid for the round only; later go by id */
+    uint64_t id;
+    struct node *node;           /* NULL: it has no place in the plan */
+    int64_t at_wall_ms, until_wall_ms;
+    struct resources need;
+    double queue_rank;           /* by which somebody may go before those who were here first: the queue's priority, */
+    int64_t order_key;           /* and what people said of the job */
+    enum plan_basis basis;
+    uint64_t basis_job;          /* BASIS_NONE: the job of which nothing is known */
+};
+
+/* Where and when each of the first waiting tasks is to start. Soft: made anew after a restart. Under BACKFILL_CONSERVATIVE a slot
+ * is a promise, kept from cycle to cycle; otherwise the plan only tells what is to be expected. */
+struct plan {
+    struct slot *slots; size_t count, cap; /* in the order of the queue */
+    struct slot *before; size_t before_count, before_cap; /* those of the round before */
+    uint32_t *by_job; size_t by_job_slots; /* hash of id: number of the first slot of the job + 1 */
+    bool deeper;                 /* more wait than were looked at */
+    bool promised;               /* made by BACKFILL_CONSERVATIVE */
+    uint64_t rounds;
+    int64_t made_wall_ms;        /* 0: never */
+    int64_t next_wall_ms;        /* when the first of those slots comes that have not come yet */
+};
+
+/* What the plan knows of a node. */
+struct node_plan {
+    struct timeline line;
+    uint32_t slots;              /* in the plan, there */
+    uint32_t changes;            /* of line: tells whether what was found there still holds */
+    bool stale;                  /* what runs there has changed since line was made */
+    bool anew;                   /* line was made anew in this round */
+    bool better, better_next;    /* something has become free that was taken: in this round; to be looked at in the next */
+    uint64_t doubts_round;       /* the round that `doubts` is of */
+    int64_t doubts[BASES];       /* the first end of something there whose length is known so badly */
+    uint64_t doubts_job;         /* whose BASIS_NONE it is */
+};
+
+/* The tasks of one queue, counted as they change (sched_count.c). Number = that of the queue's name. */
+struct queue_counts {
+    uint64_t tasks[JOB_STATES];  /* those that have not ended, by state */
+    uint64_t waiting[WHYS];      /* queued ones by what they wait for; what could run is counted by shape instead */
 };
 
 /* What jobs of one kind share beyond the shape. Number = position. */
@@ -36,13 +141,15 @@ struct class {
     uint32_t retries;
     bool overlap_never;
     double run_ms_mean;          /* moving mean of how long attempts ran; negative: none ended yet. Soft. */
+    struct heap ahead;           /* of struct node.ahead: nodes that take work and were last given this class. Soft. */
 };
 
 /* What makes two classes the same; without gaps, so that its bytes can be compared. */
 struct class_key {
     struct resources need;
     int64_t times[5];
-    uint32_t user, queue, retries, overlap_never;
+    uint32_t user, queue, retries, overlap_never, account, padding;
+    uint32_t tokens[TOKENS_MAX];
 };
 
 /* One element of an array. state JOB_NONE means QUEUED and never tried: fresh memory is a fresh task. */
@@ -55,11 +162,25 @@ struct cell {
 struct array {
     uint32_t tasks, first, step, limit;
     uint32_t counts[JOB_STATES];
+    uint32_t counted;            /* tasks that wait, as counted under job.counted */
     uint32_t fresh;              /* positions from here on were never tried */
     uint32_t open;               /* tasks with an open attempt */
     uint32_t *returned;          /* positions below fresh that wait again; stale entries are skipped */
     size_t returned_count, returned_cap;
     struct cell cells[];
+};
+
+/* The store was put back in time: ids in (job_last, job_floor] and, of jobs up to job_last, attempts that it does not
+ * know may have been given before. None is given again. */
+struct rollback {
+    uint64_t job_last, job_floor;
+};
+#define ROLLBACK_ATTEMPTS 1000u /* left out of each task's numbers, per rollback */
+
+/* An attempt that a worker holds, with our token, and that the journal does not know. */
+struct orphan {
+    struct attempt_ref ref;
+    enum attempt_phase phase;
 };
 
 enum run_state { RUN_ASSIGNED, RUN_RUNNING };
@@ -71,6 +192,7 @@ struct run {
     struct node *node;
     struct list_node on_node;    /* node.runs */
     struct list_node waiting;    /* node.waiting, while `ahead` */
+    int64_t end_wall_ms;         /* when it should end by its estimate; place in node.ends, unless `ahead` */
     struct list_node unanswered; /* sched.unanswered, while no word came back of START */
     struct attempt_ref ref;
     enum run_state state;
@@ -81,6 +203,7 @@ struct run {
     uint64_t since_seq;          /* inventories up to this one may have been made before it ran */
     uint8_t resends;
     int64_t sent_ms;             /* when START was last sent */
+    int64_t assigned_ms;         /* when it was decided; -1: in the life of another master */
     int64_t start_wall_ms;
 };
 
@@ -93,6 +216,8 @@ struct job_extra {
     struct after *after; size_t after_count;                               /* what this one was submitted with */
     job_id failed_on;            /* a dependency that can no longer be met */
     bool begin_open;             /* the begin time has not been acted on */
+    bool notify;                 /* word of its end is owed */
+    int64_t eligible_wall_ms;    /* when it came to wait for a node only, if that was not when it was submitted */
 };
 
 struct job {
@@ -115,6 +240,7 @@ struct job {
     uint8_t infra, lost;
     uint8_t state;               /* enum job_state; of an array: of the whole */
     uint8_t reason, exit_code, signal;
+    uint8_t counted;             /* enum why under which its waiting tasks are counted; WHY_NOTHING: none, WHYS: could run */
     bool is_array, held, cancelled;
 };
 _Static_assert(sizeof(struct job) <= 192, "a pending job must stay small");
@@ -142,36 +268,66 @@ struct node {
     bool drained_by_user;
     struct resources capacity, allocated;
     struct list_node runs, waiting;
+    struct run **ends; size_t ends_count, ends_cap; /* runs that hold resources, in order of end_wall_ms */
+    struct node_plan plan;       /* soft */
     uint32_t runs_count, waiting_count, running_count, cancelling_count;
     /* soft */
+    struct bytes metrics;        /* owned: where it serves /metrics */
+    bool freed;                  /* in sched.freed */
     uint64_t session;
     uint32_t window;
     int64_t heard_ms;
     bool heard;
     uint64_t heartbeat_seq, inventory_seq, nonce;
     uint64_t session_last;       /* greetings of earlier sessions are late */
+    struct node *session_next;   /* in its slot of sched.sessions */
     uint32_t class_last;
+    struct list_node touched;    /* in sched.touched: changed since it was refreshed. When it was: */
+    struct index_node place;     /* in sched.places */
+    struct heap_node ahead;      /* in the heap of ahead_class, by ahead_waiting for each of ahead_slots */
+    uint32_t ahead_class, ahead_waiting, ahead_slots;
     int64_t infra_at_ms[5];
     int64_t quarantined_until_ms; /* then it is tried again; one more failure sets it aside for longer */
     unsigned quarantines;        /* in a row: doubles the time */
     uint64_t cpu_used_milli, mem_used_bytes;
     uint32_t load_milli;
+    struct orphan *orphans;
+    size_t orphans_count, orphans_cap; /* of the last inventory */
 };
 
 #define JOB_PAGE 1024u
-struct job_page { uint32_t live; struct job jobs[JOB_PAGE]; };
+/* `eligible` and `queues` let those who look for the longest wait pass over pages that have nothing for them. */
+struct job_page {
+    uint32_t live;
+    uint32_t eligible;           /* jobs in it that could run */
+    uint64_t queues;             /* bit q % 64 for every queue q that a job in it is or was in */
+    struct job jobs[JOB_PAGE];
+};
 
 struct sched {
     struct sched_config config;
     struct mac *mac;
     struct prng prng;
     uint64_t epoch;
+    struct rollback *rollbacks;
+    size_t rollbacks_count, rollbacks_cap;
     bool started;                /* sched_start was called: decisions may be made */
     int64_t now_ms, wall_ms;
 
-    struct intern users, queues, names, class_keys, shape_keys;
+    struct intern users, queues, names, class_keys, shape_keys, demand_keys, accounts, tokens, members;
+    struct { struct party **all; size_t count, cap; } parties[PARTY_KINDS]; /* by number, the place of its name in its intern */
+    struct party common;         /* all queues that have no share of their own */
+    struct list_node loosened;   /* of struct party.loosened */
+    bool limited;                /* somebody has a limit, or had one */
+    size_t lanes;                /* queues that have a share of their own */
+    bool moves;                  /* keys and ranks change while jobs wait */
+    bool ranked;                 /* shapes have ranks: shares or priorities of queues, or fair share */
+    struct resources capacity;   /* of nodes that are not down */
+    uint64_t fair_clock;         /* counts cycles, and whatever else makes ratios old */
     struct class *classes; size_t classes_count, classes_cap;
+    struct queue_counts *queue_counts; size_t queue_counts_count, queue_counts_cap;
     struct shape **shapes; size_t shapes_count, shapes_cap;
+    struct demand **demands; size_t demands_count, demands_cap;
     char named[RES_NAMED_MAX][RES_NAME_BYTES];
 
     struct job_page **pages; size_t pages_count, pages_cap;
@@ -180,9 +336,17 @@ struct sched {
 
     struct run **runs; size_t runs_slots, runs_count;
     struct node **nodes; size_t nodes_count, nodes_cap;
+    struct node **sessions; size_t sessions_slots, sessions_count; /* nodes with a session, by it */
+    struct node_index places;    /* nodes that take work; behind by what is in `touched` */
+    struct list_node touched;
 
-    struct heap active;          /* shapes with pending jobs */
-    uint64_t free_version;       /* counts every event that could make room */
+    struct heap active, parked, brief; /* demands with pending jobs: that may fit; that are known not to; of those, the brief */
+    struct node **freed; size_t freed_count, freed_cap; /* nodes that may have room since the last cycle */
+    struct demand least;         /* need: not more than any parked demand's, if least_known */
+    bool least_known;
+    struct plan plan;
+    enum order_kind order_now;   /* by which shape.key is made: config.order, while passing the head config.backfill_order */
+    int64_t origin_wall_ms;      /* of submit_s: the first submission; 0: none yet */
     bool dirty;                  /* a cycle is due */
     bool store_low, transport_down;
     int64_t transport_down_since_ms;
@@ -197,21 +361,138 @@ struct sched {
     struct arena turn;
     struct record *records; size_t records_count, records_cap;
     struct send *sends; size_t sends_count, sends_cap;
+    struct start_note *starts; size_t starts_count, starts_cap;
+    int64_t record_wall_ms;      /* of the record being applied */
 };
 
 /* sched_apply.c */
 struct job *sched_job(const struct sched *s, job_id id);               /* NULL: not in memory */
 struct run *sched_run(const struct sched *s, job_id id, uint32_t task); /* the task's open attempt, or NULL */
 struct node *sched_node(const struct sched *s, node_id id);
-void sched_class_key(struct class_key *key, const struct ev_class *e, uint32_t user, uint32_t queue);
+bool sched_class_key(struct class_key *key, const struct ev_class *e, uint32_t user, uint32_t queue, uint32_t account); /* false: tokens do not decode */
+uint32_t sched_attempt_next(const struct sched *s, const struct job *j, uint32_t task); /* number of its next attempt */
+bool sched_orphan(const struct sched *s, struct attempt_ref ref);      /* may be an attempt that a rollback forgot */
+void sched_class_mean(struct sched *s, struct class *c, double run_ms_mean);
 void sched_emit(struct sched *s, const struct record *r);              /* decide: append to the effects and apply */
 bool sched_job_eligible(const struct job *j);
 enum job_state sched_task_state(const struct job *j, uint32_t task);
+int64_t sched_order_key(const struct sched *s, const struct job *j);
 uint32_t sched_array_next(const struct array *a);                      /* next position to run; tasks if none */
 
+void sched_node_touched(struct sched *s, struct node *n);              /* what it has free, or whether it takes work, changed */
+/* sched_party.c: limits and shares */
+struct refusal {                                                       /* one limit that keeps a shape out */
+    const struct party *party;
+    enum limit limit;                                                  /* LIMITS: its queue is paused, or it is a token */
+    uint64_t used, asked, most;
+};
+void sched_party_init(struct sched *s);
+void sched_party_fini(struct sched *s);
+struct party *sched_party(struct sched *s, enum party_kind kind, uint32_t number); /* made if it is not there yet */
+struct intern *sched_party_names(struct sched *s, enum party_kind kind);
+void sched_party_shape(struct sched *s, struct shape *shape);          /* a new one: finds whose it is */
+int sched_party_apply(struct sched *s, const struct ev_settings *e, struct err *err);
+void sched_party_waits(struct sched *s, const struct shape *shape, int64_t tasks); /* so many more wait */
+void sched_party_take(struct sched *s, const struct shape *shape);     /* an attempt is opened */
+void sched_party_give(struct sched *s, const struct shape *shape);     /* ... and closed */
+void sched_party_submitted(struct sched *s, const struct shape *shape);
+int sched_party_admit(const struct sched *s, const struct job_request *q, struct err *err); /* at submission */
+void sched_set(struct sched *s, const struct sched_event *ev, struct sched_result *result);
+size_t sched_refusals(const struct sched *s, const struct shape *shape, struct refusal *out, size_t max); /* how many */
+void sched_refusal_why(const struct sched *s, const struct refusal *r, struct why_limit *out);
+enum why sched_refusal_kind(const struct refusal *r);
+bool sched_shape_limited(struct sched *s, struct shape *shape);        /* true: a limit keeps it out, it has left the heaps */
+void sched_party_wake(struct sched *s);                                /* shapes that limits let in again are back */
+void sched_shape_unblock(struct shape *shape);
+/* What of a shape is compared first: its queue's priority and share; `fair`: those of its account and user, too. True: it has changed. */
+bool sched_party_rank(const struct sched *s, const struct shape *shape, bool fair, double rank[RANKS_MAX]);
+void sched_capacity(struct sched *s, const struct node *n, bool add);  /* before and after its state or size changes */
+void sched_party_settings_record(const struct sched *s, const struct party *p, struct record *r); /* borrows */
+void sched_party_check(const struct sched *s);
+
+/* sched_count.c */
+void sched_count_queue(struct sched *s, uint32_t queue);               /* makes room for it */
+void sched_count_state(struct sched *s, const struct job *j, enum job_state from, enum job_state to, uint64_t tasks);
+void sched_count_job(struct sched *s, struct job *j);                  /* whether it waits, and for what, may have changed */
+void sched_note_start(struct sched *s, const struct run *r, int64_t ran_ms);
+void sched_note_end(struct sched *s, const struct run *r);             /* as it was before its end */
+void sched_count_check(const struct sched *s);
+
+/* sched_apply.c, for sched_snapshot.c: what applying does, by the piece */
+struct job *sched_load_job(struct sched *s, job_id id);  /* id is larger than any before */
+void sched_load_pending(struct sched *s, struct job *j); /* all else of it is there, or an attempt of it more */
+struct node *sched_load_node(struct sched *s);
+struct run *sched_load_run(struct sched *s, struct job *j, struct node *n, uint32_t task, uint32_t attempt, bool ahead);
+void sched_load_timer(struct sched *s, struct job *j, uint32_t task, int64_t due_ms);
+void sched_load_appointment(struct sched *s, job_id job, int64_t wall_ms);
+void sched_load_ended(struct sched *s, job_id job);
+void sched_load_done(struct sched *s);
+
+/* sched_queue.c */
+enum order_kind sched_order_of(const struct sched *s, const struct shape *shape);   /* its queue's, or the master's */
+bool sched_queue_moves(const struct sched *s);                         /* keys change while jobs wait, or with what is held */
+void sched_queue_settings(struct sched *s, const struct party *queue); /* those of somebody changed; the order of `queue`, or NULL */
+bool sched_shape_stale(const struct sched *s, struct shape *shape);    /* its rank was old; it is made anew */
+void sched_queue_rekey_limited(struct sched *s);                       /* as sched_queue_rekey, those that limits keep out */
+bool sched_queue_stale(struct sched *s, struct demand *d);             /* true: its rank was old, it has another place now */
+void sched_queue_init(struct sched *s);
+void sched_queue_fini(struct sched *s);
+bool sched_job_before(const struct heap_node *a, const struct heap_node *b);     /* within a shape: total */
+bool sched_demand_before(const struct heap_node *a, const struct heap_node *b);  /* by their first jobs: total */
+void sched_queue_refresh(struct sched *s, struct job *j);              /* in or out, as it is eligible */
+void sched_queue_moved(struct sched *s, struct job *j);                /* its order_key has changed */
+struct shape *sched_shape(struct sched *s, const struct class_key *key, int64_t time_limit_ms);
+bool sched_shape_before(const struct heap_node *a, const struct heap_node *b);   /* by their first jobs: total */
+struct heap *sched_demand_home(struct sched *s, const struct demand *d); /* the heap it is in, or belongs to */
+void sched_demand_brief(struct sched *s, struct demand *d);            /* work of this kind was short */
+void sched_demand_back(struct sched *s, struct demand *d);             /* into its heap, after it was taken out of it */
+void sched_demand_park(struct sched *s, struct demand *d, bool too_big);
+/* The first parked demand with room on a node of sched.freed becomes active. NULL: there is none, and sched.freed is empty. */
+struct demand *sched_queue_wake(struct sched *s);
+void sched_shape_moved(struct sched *s, struct shape *shape);          /* its first job, or what its key is made from, changed */
+void sched_queue_rekey(struct sched *s, struct heap *demands);         /* keys as of now, by order_now */
+int64_t sched_estimate_ms(const struct sched *s, const struct shape *shape); /* > 0 */
+double sched_shape_key(const struct sched *s, const struct shape *shape, const struct job *j); /* of a job of it, as of now */
+int sched_shape_ranks(const struct shape *x, const struct shape *y);   /* < 0: x goes before y, whatever their jobs are */
+static inline struct shape *demand_first(const struct demand *d) { return heap_entry(d->shapes.nodes[0], struct shape, node); }
+static inline struct job *shape_first(const struct shape *shape)
+{
+    return heap_entry(shape->pending.nodes[0], struct job, pending);
+}
+/* sched_plan.c */
+void sched_ends_add(struct run *r, int64_t end_wall_ms);
+void sched_ends_drop(struct run *r);
+void sched_ends_move(struct run *r, int64_t end_wall_ms); /* of a run that is not `ahead`; else only noted */
+/* When the demand's first job can start, given what runs and when it should end. False: on no node that takes work. */
+bool sched_reserve(const struct sched *s, const struct resources *need, struct reservation *out);
+
+/* sched_walk.c */
+struct walked { struct job *job; uint32_t tasks; }; /* tasks that could run now, if there was room */
+/* The first jobs that wait, in order, until they have tasks_max tasks; the last one may be cut. Returns how many; true in *deeper:
+ * more wait. *out is the caller's to free. */
+size_t sched_walk(const struct sched *s, size_t tasks_max, struct walked **out, bool *deeper);
+
+/* sched_slots.c */
+void sched_slots_fini(struct sched *s);
+/* BACKFILL_CONSERVATIVE: keeps the plan and starts whoever's time has come. Returns how many were started, at most `most`;
+ * *again: another round may start more. */
+size_t sched_slots_keep(struct sched *s, size_t most, bool *again);
+void sched_slots_expect(struct sched *s);                              /* the plan of the other modes, made anew */
+const struct slot *sched_slot(const struct sched *s, uint64_t job, uint32_t nth); /* of the nth waiting task; NULL: not in the plan */
+void sched_slots_check(const struct sched *s);
+/* Whether a job that has no slot may start on the node now without taking what was promised. */
+bool sched_slots_admit(const struct sched *s, const struct node *n, const struct shape *shape);
+
 /* sched_cycle.c */
-bool sched_job_before(const struct heap_node *a, const struct heap_node *b);     /* the order of the queue: total */
+/* The best node that has room now, among those that `accepts` (NULL: all); NULL: there is none. */
+struct node *sched_place(struct sched *s, const struct resources *need, bool (*accepts)(void *arg, const struct index_node *n), void *arg);
+void sched_dispatch(struct sched *s, struct job *j, struct node *n, bool ahead);
+bool sched_node_ahead_before(const struct heap_node *a, const struct heap_node *b);
+void sched_refresh_nodes(struct sched *s);                             /* before sched.places or class.ahead are looked at */
 bool sched_cycle(struct sched *s);                                     /* true: stopped at its bound, go on soon */
+bool sched_node_takes_work(const struct node *n);
+bool sched_node_has_room(const struct node *n, const struct resources *need);
+void sched_node_freed(struct sched *s, struct node *n);                /* it may have room now: look at it in the next cycle */
 
 /* sched_node.c */
 struct send *sched_send(struct sched *s, struct node *n, enum message_kind kind);
@@ -223,13 +504,28 @@ void sched_sweep(struct sched *s);                                     /* silent
 void sched_node_state(struct sched *s, struct node *n, enum node_state state, const char *reason);
 void sched_node_drain(struct sched *s, struct node *n, bool on, struct bytes reason);
 int64_t sched_heartbeat_ms(const struct sched *s);
+struct node *sched_node_by_session(const struct sched *s, uint64_t session); /* NULL: of none */
+void sched_node_session(struct sched *s, struct node *n, uint64_t session);  /* 0: it has none any more */
 
 /* sched.c */
 int sched_named_dim(struct sched *s, const char *name); /* makes it if there is room; -1: no room */
 void sched_end_attempt(struct sched *s, struct run *r, const struct attempt_result *result);
 void sched_revoke(struct sched *s, struct run *r, enum reason reason);
 
+/* Tasks that wait, for whatever. */
+static inline uint32_t sched_tasks_waiting(const struct job *j)
+{
+    if (j->is_array)
+        return j->array->counts[JOB_QUEUED] + j->array->counts[JOB_RETRY_WAIT];
+    return j->state == JOB_HELD || j->state == JOB_BLOCKED || j->state == JOB_QUEUED || j->state == JOB_RETRY_WAIT;
+}
 static inline struct class *job_class(const struct sched *s, const struct job *j) { return &s->classes[j->class]; }
+/* As what a task counts that is in `state`: when an array is held or blocked, so are its tasks that wait. */
+static inline enum job_state job_task_shown(const struct job *j, enum job_state state)
+{
+    bool waits_whole = j->is_array && (j->state == JOB_HELD || j->state == JOB_BLOCKED);
+    return waits_whole && state == JOB_QUEUED ? (enum job_state)j->state : state;
+}
 static inline uint32_t job_user_index(const struct array *a, uint32_t position) { return a->first + position * a->step; }
 
 #endif

@@ -23,6 +23,7 @@ bool sched_view_job(const struct sched *s, job_id id, struct job_view *out)
                               .state = (enum job_state)j->state,
                               .user = intern_text(&s->users, c->user),
                               .queue = intern_text(&s->queues, c->queue),
+                              .account = intern_text(&s->accounts, c->shape->account),
                               .name = intern_text(&s->names, j->name),
                               .priority = j->priority,
                               .need = c->need,
@@ -44,7 +45,8 @@ bool sched_view_job(const struct sched *s, job_id id, struct job_view *out)
         out->first = j->array->first;
         out->step = j->array->step;
         out->limit = j->array->limit;
-        memcpy(out->counts, j->array->counts, sizeof out->counts);
+        for (int state = 0; state < JOB_STATES; state++)
+            out->counts[job_task_shown(j, (enum job_state)state)] += j->array->counts[state];
         out->reason = (enum reason)j->reason;
     } else {
         out->tasks = 1;
@@ -58,12 +60,18 @@ bool sched_view_job(const struct sched *s, job_id id, struct job_view *out)
     return true;
 }
 
+bool sched_view_owes_word(const struct sched *s, job_id id)
+{
+    const struct job *j = sched_job(s, id);
+    return j && j->extra && j->extra->notify;
+}
+
 bool sched_view_task(const struct sched *s, job_id id, uint32_t task, struct task_view *out)
 {
     const struct job *j = sched_job(s, id);
     if (!j || (j->is_array ? task >= j->array->tasks : task != TASK_SINGLE))
         return false;
-    *out = (struct task_view){ .task = task, .index = TASK_SINGLE, .state = sched_task_state(j, task) };
+    *out = (struct task_view){ .task = task, .index = TASK_SINGLE, .state = job_task_shown(j, sched_task_state(j, task)) };
     if (j->is_array) {
         const struct cell *c = &j->array->cells[task];
         out->index = job_user_index(j->array, task);
@@ -82,6 +90,32 @@ bool sched_view_task(const struct sched *s, job_id id, uint32_t task, struct tas
         out->node = r->node->id;
         out->start_wall_ms = r->start_wall_ms;
     }
+    return true;
+}
+
+size_t sched_view_runs(const struct sched *s, node_id node, struct run_view *out, size_t max)
+{
+    const struct node *n = sched_node(s, node);
+    size_t count = 0;
+    if (!n)
+        return 0;
+    list_each(at, &n->runs) {
+        const struct run *r = list_entry(at, struct run, on_node);
+        if (count == max)
+            break;
+        enum job_state state = r->state == RUN_RUNNING ? JOB_RUNNING : JOB_DISPATCHED;
+        out[count++] = (struct run_view){ r->ref, r->start_wall_ms,
+                                          r->cancelling ? JOB_CANCELLING : r->uncertain ? JOB_UNCERTAIN : state };
+    }
+    return count;
+}
+
+bool sched_view_index(const struct sched *s, job_id id, uint32_t task, uint32_t *index)
+{
+    const struct job *j = sched_job(s, id);
+    if (!j || !j->is_array || task >= j->array->tasks)
+        return false;
+    *index = job_user_index(j->array, task);
     return true;
 }
 
@@ -117,7 +151,7 @@ size_t sched_view_tasks(const struct sched *s, job_id id, enum job_state state, 
         return count;
     }
     for (uint32_t p = from; p < j->array->tasks && count < max; p++)
-        if (state == JOB_STATES || sched_task_state(j, p) == state)
+        if (state == JOB_STATES || job_task_shown(j, sched_task_state(j, p)) == state)
             out[count++] = p;
     return count;
 }
@@ -147,6 +181,7 @@ bool sched_view_node(const struct sched *s, node_id id, struct node_view *out)
                                .name = n->name,
                                .version = n->version,
                                .reason = n->reason,
+                               .metrics = n->metrics,
                                .state = n->state,
                                .capacity = n->capacity,
                                .allocated = n->allocated,
@@ -156,7 +191,19 @@ bool sched_view_node(const struct sched *s, node_id id, struct node_view *out)
                                .session = n->session,
                                .cpu_used_milli = n->cpu_used_milli,
                                .mem_used_bytes = n->mem_used_bytes,
-                               .load_milli = n->load_milli };
+                               .load_milli = n->load_milli,
+                               .orphans = n->orphans_count };
+    return true;
+}
+
+bool sched_view_orphan(const struct sched *s, node_id id, size_t index, struct attempt_ref *ref,
+                       enum attempt_phase *phase)
+{
+    const struct node *n = sched_node(s, id);
+    if (!n || index >= n->orphans_count)
+        return false;
+    *ref = n->orphans[index].ref;
+    *phase = n->orphans[index].phase;
     return true;
 }
 
@@ -200,6 +247,18 @@ static uint64_t hash_number(uint64_t hash, uint64_t number)
     return hash ^ (hash >> 32);
 }
 
+static uint64_t hash_party(uint64_t hash, const struct party *p)
+{
+    uint64_t had;
+    memcpy(&had, &p->had, sizeof had);
+    hash = hash_number(hash_number(hash, had), (uint64_t)p->had_wall_ms);
+    for (int i = 0; i < LIMITS; i++)
+        hash = hash_number(hash, p->set.limits.most[i]);
+    hash = hash_number(hash, p->set.weight_milli << 8 | (uint64_t)p->set.order << 1 | p->set.paused);
+    hash = hash_number(hash, p->set.total ^ (uint64_t)p->set.priority << 32);
+    return hash_number(hash, p->held.attempts);
+}
+
 uint64_t sched_view_hash(const struct sched *s)
 {
     uint64_t hash = hash_number(s->epoch, s->job_last);
@@ -207,7 +266,7 @@ uint64_t sched_view_hash(const struct sched *s)
         const struct job *j = sched_job(s, id);
         hash = hash_number(hash, id.n);
         hash = hash_number(hash, j->state | (uint64_t)j->reason << 8 | (uint64_t)j->exit_code << 16 |
-                                     (uint64_t)j->held << 24 | (uint64_t)j->cancelled << 25);
+                                     (uint64_t)j->held << 24 | (uint64_t)(j->extra && j->extra->notify) << 26 | (uint64_t)j->cancelled << 25);
         hash = hash_number(hash, (uint64_t)j->attempt << 32 | j->failures);
         hash = hash_number(hash, (uint64_t)j->priority << 32 | j->after_left);
         if (j->is_array)
@@ -218,6 +277,9 @@ uint64_t sched_view_hash(const struct sched *s)
                                              (uint64_t)c->exit_code << 48);
             }
     }
+    for (int kind = 0; kind < PARTY_KINDS; kind++)
+        for (size_t i = 0; i < s->parties[kind].count; i++)
+            hash = hash_party(hash, s->parties[kind].all[i]);
     for (size_t i = 0; i < s->nodes_count; i++) {
         const struct node *n = s->nodes[i];
         hash = hash_number(hash, n->state | (uint64_t)n->runs_count << 8 | (uint64_t)n->waiting_count << 32);
@@ -231,9 +293,9 @@ uint64_t sched_view_hash(const struct sched *s)
 void sched_view_dump(const struct sched *s, struct buf *out)
 {
     buf_printf(out, "epoch %" PRIu64 " jobs %" PRIu64 " open %" PRIu64 " last %" PRIu64 " runs %zu nodes %zu shapes %zu "
-               "classes %zu timers %zu calendar %zu version %" PRIu64 "%s\n", s->epoch, s->jobs_live, s->jobs_open,
+               "classes %zu timers %zu calendar %zu active %zu parked %zu brief %zu%s\n", s->epoch, s->jobs_live, s->jobs_open,
                s->job_last, s->runs_count, s->nodes_count, s->shapes_count, s->classes_count, s->timers.count,
-               s->calendar.count, s->free_version, s->store_low ? " store-low" : "");
+               s->calendar.count, s->active.count, s->parked.count, s->brief.count, s->store_low ? " store-low" : "");
     for (size_t i = 0; i < s->nodes_count; i++) {
         const struct node *n = s->nodes[i];
         buf_printf(out, "node %u %.*s %s session %" PRIu64 " runs %u waiting %u allocated", n->id.n, (int)n->name.size,
@@ -244,9 +306,15 @@ void sched_view_dump(const struct sched *s, struct buf *out)
         buf_char(out, '\n');
     }
     for (size_t i = 0; i < s->shapes_count && i < 1000; i++)
-        if (s->shapes[i]->pending.count)
-            buf_printf(out, "shape %zu pending %zu refused %" PRIu64 "%s\n", i, s->shapes[i]->pending.count,
-                       s->shapes[i]->refused_version, s->shapes[i]->too_big ? " too big" : "");
+        if (s->shapes[i]->pending.count) {
+            const struct shape *shape = s->shapes[i];
+            buf_printf(out, "shape %zu pending %zu first %" PRIu64 " key %.17g%s%s%s", i, shape->pending.count, shape_first(shape)->id.n,
+                       shape->key, shape->demand->parked ? " parked" : "", shape->demand->too_big ? " too big" : "",
+                       shape->blocked_by ? " limited" : "");
+            for (size_t r = 0; shape->ranked && r < RANKS_MAX; r++)
+                buf_printf(out, " %.17g", shape->rank[r]);
+            buf_char(out, '\n');
+        }
     size_t shown = 0;
     for (size_t i = 0; i < s->runs_slots && shown < 1000; i++)
         for (const struct run *r = s->runs[i]; r && shown < 1000; r = r->hash_next, shown++)
@@ -280,11 +348,36 @@ static void check_job(const struct sched *s, const struct job *j, uint64_t *task
     }
     for (int state = 0; state < JOB_STATES; state++) {
         check(counts[state] == a->counts[state]);
-        tasks[state] += counts[state];
+        tasks[job_task_shown(j, (enum job_state)state)] += counts[state];
     }
     check(open == a->open);
     check(!a->limit || a->open <= a->limit);
     check(!a->counts[JOB_QUEUED] || j->cancelled || sched_array_next(a) < a->tasks);
+}
+
+/* What the index and the heaps say of a node holds, unless it was touched since. */
+static void check_refreshed(const struct sched *s, const struct node *n)
+{
+    check(sched_node_by_session(s, n->session) == (n->session ? n : NULL));
+    if (list_linked(&n->touched))
+        return;
+    check(n->place.in == sched_node_takes_work(n));
+    check(!n->place.in || (resources_equal(&n->place.capacity, &n->capacity) &&
+                           resources_equal(&n->place.allocated, &n->allocated)));
+    check(!heap_has(&n->ahead) || (n->place.in && n->ahead_class == n->class_last && n->ahead_waiting == n->waiting_count));
+}
+
+static void check_places(const struct sched *s)
+{
+    size_t in = 0, ahead = 0, in_heaps = 0;
+    for (size_t i = 0; i < s->nodes_count; i++) {
+        in += s->nodes[i]->place.in;
+        ahead += heap_has(&s->nodes[i]->ahead);
+    }
+    check(node_index_check(&s->places) == in);
+    for (size_t i = 0; i < s->classes_count; i++)
+        in_heaps += s->classes[i].ahead.count;
+    check(in_heaps == ahead);
 }
 
 void sched_check(const struct sched *s)
@@ -304,6 +397,10 @@ void sched_check(const struct sched *s)
         const struct node *n = s->nodes[i];
         struct resources allocated = { 0 };
         uint32_t count = 0, waiting = 0, running = 0, cancelling = 0;
+        for (size_t k = 0; k < n->ends_count; k++) {
+            check(n->ends[k]->node == n && !n->ends[k]->ahead);
+            check(k == 0 || n->ends[k - 1]->end_wall_ms <= n->ends[k]->end_wall_ms);
+        }
         list_each(at, &n->runs) {
             const struct run *r = list_entry(at, struct run, on_node);
             check(r->node == n && sched_run(s, r->ref.job, r->ref.task) == r);
@@ -318,9 +415,22 @@ void sched_check(const struct sched *s)
         check(count == n->runs_count && waiting == n->waiting_count && running == n->running_count &&
               cancelling == n->cancelling_count);
         check(resources_equal(&allocated, &n->allocated));
+        check_refreshed(s, n);
+        check(n->ends_count == count - waiting);
         runs += count;
     }
     check(runs == s->runs_count);
+    check_places(s);
     for (size_t i = 0; i < s->shapes_count; i++)
         check(heap_has(&s->shapes[i]->node) == (s->shapes[i]->pending.count > 0));
+    sched_count_check(s);
+    sched_party_check(s);
+    sched_slots_check(s);
+    for (size_t i = 0; i < s->demands_count; i++) {
+        const struct demand *d = s->demands[i];
+        const struct heap *in = !d->parked ? &s->active : d->brief ? &s->brief : &s->parked;
+        check(heap_has(&d->node) == (d->shapes.count > 0));
+        check(!heap_has(&d->node) || in->nodes[d->node.index] == &d->node);
+        check(!heap_has(&d->node) || !d->parked || !s->least_known || resources_fit(&s->least.need, &d->need));
+    }
 }

@@ -7,12 +7,12 @@
 struct job_view {
     job_id id;
     enum job_state state;            /* of an array: of the whole */
-    struct bytes user, queue, name;
+    struct bytes user, queue, account, name;
     int64_t priority;
     struct resources need;
     bool array;
     uint32_t tasks, first, step, limit;
-    uint32_t counts[JOB_STATES];     /* tasks in each state; a single job counts 1 */
+    uint32_t counts[JOB_STATES];     /* tasks in each state, as sched_view_task tells it; a single job counts 1 */
     int64_t submit_wall_ms, start_wall_ms, end_wall_ms; /* first start; 0: not yet */
     int64_t begin_wall_ms, deadline_wall_ms;
     int64_t time_limit_ms, grace_ms;
@@ -28,7 +28,7 @@ struct job_view {
 struct task_view {
     uint32_t task;                   /* position, TASK_SINGLE for a single job */
     uint32_t index;                  /* what the user sees */
-    enum job_state state;
+    enum job_state state;            /* HELD or BLOCKED when it waits and the array as a whole is */
     uint32_t attempt;                /* number of the last one; 0: none yet */
     node_id node;                    /* of the open attempt */
     int64_t start_wall_ms;           /* of the open attempt; 0: not started */
@@ -38,6 +38,7 @@ struct task_view {
 struct node_view {
     node_id id;
     struct bytes name, version, reason; /* reason: why it is not READY */
+    struct bytes metrics;            /* HOST:PORT as its worker said; empty: it serves none, or was not heard of yet */
     enum node_state state;
     struct resources capacity, allocated;
     uint32_t running, waiting;       /* attempts that run; that wait there for a free place */
@@ -45,17 +46,30 @@ struct node_view {
     uint64_t session;                /* 0: none */
     uint64_t cpu_used_milli, mem_used_bytes;
     uint32_t load_milli;
+    size_t orphans; /* attempts it holds that the store, which was put back in time, does not know */
 };
 
 struct why_dim { const char *name; uint64_t need, free_most, capacity_most; uint32_t nodes_refused; };
+#define WHY_LIMITS_MAX 16u
+/* A limit that refuses. Of a paused queue most and used are 0 and `limit` is empty; of a token `limit` is "total". */
+struct why_limit {
+    enum why why;                               /* WHY_PAUSED, WHY_LIMIT, WHY_TOKENS */
+    enum party_kind kind; struct bytes name;    /* whose */
+    const char *limit;                          /* "running", "cpus", ... */
+    uint64_t used, asked, most;                 /* in units, thousandths (CPUs, GPUs), or bytes */
+    struct bytes reason;                        /* why the queue is paused */
+};
 struct why_report {
     enum why primary;
     enum why all[WHYS]; size_t all_count;       /* in order of precedence, primary first */
     size_t nodes_ready, nodes_total;
     struct why_dim dims[RES_DIMS]; size_t dims_count; /* dimensions in which at least one ready node refuses */
+    struct why_limit limits[WHY_LIMITS_MAX]; size_t limits_count;
     job_id blocked_by;                          /* WHY_ORDER: the first job in the way; WHY_DEPENDENCY: the first unmet */
     uint32_t jobs_before;                       /* pending jobs of the same shape that go first */
     int64_t due_in_ms;                          /* WHY_BEGIN, WHY_BACKOFF: how long it still waits */
+    node_id room_node;                          /* WHY_RESOURCES, WHY_ORDER: where room for it is first; 0: not known */
+    int64_t room_in_ms;                         /* in how long, if what runs there ends by its estimate and nobody goes before it */
 };
 
 struct sched_stats {
@@ -63,6 +77,8 @@ struct sched_stats {
     uint64_t tasks[JOB_STATES];      /* tasks by state */
     uint64_t nodes[NODE_STATES];
     uint64_t submitted, started, succeeded, failed, cancelled, retried; /* tasks, since the store was made */
+    uint64_t ended[JOB_STATES], failed_for[REASONS];                    /* tasks by end, and failed ones by reason */
+    uint64_t retried_for[REASONS];                                      /* attempts that are followed by another */
     uint64_t cycles, placements, shapes, stale_messages;
     struct resources capacity, allocated; /* of READY nodes */
     uint64_t epoch;
@@ -70,8 +86,48 @@ struct sched_stats {
     uint64_t memory_bytes;           /* of the job table and indexes */
 };
 
+struct run_view {                    /* an open attempt */
+    struct attempt_ref ref;
+    int64_t start_wall_ms;           /* 0: not started */
+    enum job_state state;            /* dispatched, running, uncertain or cancelling */
+};
+
+/* Tasks of one queue that have not ended, and how long they wait. */
+struct queue_view {
+    struct bytes name;
+    uint64_t tasks[JOB_STATES];
+    uint64_t waiting[WHYS];          /* tasks by what they wait for first */
+    int64_t oldest_wait_ms;          /* of the task that could run for the longest time and waits; 0: none does */
+};
+/* A queue, user, account, token, or member (a user within an account), as limits and shares see it. */
+struct party_view {
+    enum party_kind kind;
+    struct bytes name;
+    struct bytes user;               /* of a member; its name is that of the account */
+    bool set;                        /* somebody has set something of it */
+    struct party_settings settings;  /* borrowed */
+    struct limits limits;            /* that count: its own, else those of PARTY_OTHERS */
+    struct held held;
+    uint64_t waiting;                /* tasks */
+    double weight;                   /* 0: it has no share (of a queue) */
+    double held_share, had_share;    /* of the cluster, dominant: now; mean with half-life */
+    double ratio;                    /* (had + held) / weight: the smaller the sooner */
+    double target, used;             /* among its siblings that have or want anything: by weight; of what they had. 0 .. 1 */
+};
+size_t sched_view_parties(const struct sched *s, enum party_kind kind);               /* numbers are 0 .. this - 1 */
+void sched_view_party(const struct sched *s, enum party_kind kind, uint32_t number, struct party_view *out);
+bool sched_view_party_named(const struct sched *s, enum party_kind kind, struct bytes name, struct party_view *out);
+
+size_t sched_view_queues(const struct sched *s);                                      /* queues are 0 .. this - 1 */
+struct bytes sched_view_queue_name(const struct sched *s, uint32_t queue);
+/* All of them. Costs by shapes and by pages of jobs, not by jobs. */
+void sched_view_queue_counts(const struct sched *s, struct queue_view *out);
+
 bool sched_view_job(const struct sched *s, job_id id, struct job_view *out);          /* false: not in memory */
+bool sched_view_owes_word(const struct sched *s, job_id id); /* job_request.notify, and no SCHED_NOTIFIED yet */
 bool sched_view_task(const struct sched *s, job_id id, uint32_t task, struct task_view *out);
+/* The index by which the user knows a task of an array. False: it is no array in memory, or has no such task. */
+bool sched_view_index(const struct sched *s, job_id id, uint32_t task, uint32_t *index);
 /* The next job in memory after `from` (forward) or before it (backward; from 0 = the last). id 0: there is none. */
 job_id sched_view_next(const struct sched *s, job_id from, bool backward);
 /* Up to `max` task positions of a job in `state` (JOB_STATES: any), from position `from` on. Returns how many. */
@@ -79,9 +135,13 @@ size_t sched_view_tasks(const struct sched *s, job_id id, enum job_state state, 
 size_t sched_view_after(const struct sched *s, job_id id, struct after *out, size_t max);
 size_t sched_view_nodes(const struct sched *s);                                       /* node ids are 1 .. this */
 bool sched_view_node(const struct sched *s, node_id id, struct node_view *out);
+bool sched_view_orphan(const struct sched *s, node_id id, size_t index, struct attempt_ref *ref,
+                       enum attempt_phase *phase);                                    /* false: there are not so many */
 node_id sched_view_node_named(const struct sched *s, struct bytes name);              /* 0: none */
 const char *sched_view_dim(const struct sched *s, int dim);                           /* "cpus", "mem_bytes", "gpus", ...; NULL unused */
 bool sched_view_why(const struct sched *s, job_id id, uint32_t task, struct why_report *out);
+/* The open attempts on a node, at most `max`, those that were given to it first first. Returns how many. */
+size_t sched_view_runs(const struct sched *s, node_id node, struct run_view *out, size_t max);
 void sched_view_stats(const struct sched *s, struct sched_stats *out);
 /* A hash of the durable state: two brains that applied the same records have the same. */
 uint64_t sched_view_hash(const struct sched *s);

@@ -46,10 +46,24 @@ static void why_nodes(const struct sched *s, const struct resources *need, struc
 /* The first of all waiting jobs. */
 static const struct job *first_in_queue(const struct sched *s)
 {
-    const struct heap_node *first = heap_first(&s->active);
-    if (!first)
-        return NULL;
-    return heap_entry(heap_first(&heap_entry(first, struct shape, node)->pending), struct job, pending);
+    const struct heap *const heaps[] = { &s->active, &s->parked, &s->brief };
+    const struct heap_node *first = NULL;
+    for (size_t i = 0; i < 3; i++) {
+        const struct heap_node *n = heap_first(heaps[i]);
+        if (n && (!first || sched_demand_before(n, first)))
+            first = n;
+    }
+    return first ? shape_first(demand_first(heap_entry(first, struct demand, node))) : NULL;
+}
+
+static void why_limits(const struct sched *s, const struct shape *shape, struct why_report *w)
+{
+    struct refusal all[WHY_LIMITS_MAX];
+    w->limits_count = sched_refusals(s, shape, all, WHY_LIMITS_MAX);
+    for (size_t i = 0; i < w->limits_count; i++) {
+        sched_refusal_why(s, &all[i], &w->limits[i]);
+        add(w, w->limits[i].why);
+    }
 }
 
 static void why_queued(const struct sched *s, const struct job *j, struct why_report *w)
@@ -57,6 +71,7 @@ static void why_queued(const struct sched *s, const struct job *j, struct why_re
     const struct class *c = job_class(s, j);
     if (j->is_array && j->array->limit && j->array->open >= j->array->limit)
         add(w, WHY_ARRAY_LIMIT);
+    why_limits(s, c->shape, w);
     if (s->store_low)
         add(w, WHY_STORE);
     bool fits_now, fits_ever;
@@ -67,6 +82,11 @@ static void why_queued(const struct sched *s, const struct job *j, struct why_re
         add(w, WHY_TOO_BIG);
     else if (!fits_now)
         add(w, WHY_RESOURCES);
+    struct reservation room;
+    if (w->nodes_ready && fits_ever && sched_reserve(s, &c->need, &room)) {
+        w->room_node = room.node->id;
+        w->room_in_ms = room.at_wall_ms - s->wall_ms;
+    }
     const struct shape *shape = c->shape;
     for (size_t i = 0; i < shape->pending.count; i++) {
         const struct job *other = heap_entry(shape->pending.nodes[i], struct job, pending);
@@ -74,7 +94,7 @@ static void why_queued(const struct sched *s, const struct job *j, struct why_re
             w->jobs_before++;
     }
     const struct job *first = first_in_queue(s);
-    if (first && first != j && sched_job_before(&first->pending, &j->pending)) {
+    if (first && first != j && heap_has(&j->pending)) { /* It is before all that wait. */
         add(w, WHY_ORDER);
         w->blocked_by = first->id;
     }

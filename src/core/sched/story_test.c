@@ -7,11 +7,13 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 // cmocka.h wants the headers above.
 #include <cmocka.h>
 
 #include "base/mac.h"
 #include "base/mem.h"
+#include "core/sched/sched_snapshot.h"
 #include "core/sched/sched_view.h"
 
 struct story {
@@ -64,15 +66,21 @@ static void tick(struct story *t, int64_t ms)
     step(t, (struct sched_event){ .kind = SCHED_TICK });
 }
 
-static void begin(struct story *t)
+static void begin_as(struct story *t, enum sched_backfill backfill)
 {
     struct effects fx;
     *t = (struct story){ .now_ms = 1000 };
     sched_config_default(&t->config);
+    t->config.backfill = backfill;
     t->s = sched_new(&t->config);
     t->mac = mac_new(t->config.token_key);
     sched_start(t->s, 1, "test", 1, t->now_ms, 1000000 + t->now_ms, &fx);
     tell(t, &fx);
+}
+
+static void begin(struct story *t)
+{
+    begin_as(t, BACKFILL_GREEDY);
 }
 
 static struct sched *replayed(struct story *t)
@@ -89,11 +97,60 @@ static struct sched *replayed(struct story *t)
     return s;
 }
 
+static void add_piece(void *arg, struct bytes piece)
+{
+    buf_add(arg, piece.data, piece.size);
+}
+
+static struct sched *restored(struct story *t, struct bytes snapshot)
+{
+    struct err err = { 0 };
+    struct sched *s = sched_new(&t->config);
+    struct sched_restore *r = sched_restore_new(s);
+    if (sched_restore_piece(r, snapshot, &err) < 0 || sched_restore_end(r, &err) < 0)
+        fail_msg("%s", err.text);
+    sched_restore_free(r);
+    sched_check(s);
+    return s;
+}
+
+/* The journal up to each record in turn as a snapshot, and the rest of it applied: always the same state. */
+static void snapshots(struct story *t, const struct buf *whole)
+{
+    struct sched *growing = sched_new(&t->config);
+    const uint8_t *at = (const uint8_t *)t->journal.data, *end = at + t->journal.size;
+    struct record r;
+    while (at < end) {
+        assert_int_equal(record_decode(&at, end, &r, NULL), 0);
+        assert_int_equal(sched_apply(growing, &r, NULL), 0);
+        struct buf first = BUF_INIT, second = BUF_INIT;
+        sched_snapshot(growing, add_piece, &first);
+        struct sched *s = restored(t, buf_bytes(&first));
+        sched_snapshot(s, add_piece, &second);
+        assert_true(bytes_equal(buf_bytes(&first), buf_bytes(&second)));
+        for (const uint8_t *rest = at; rest < end;) {
+            assert_int_equal(record_decode(&rest, end, &r, NULL), 0);
+            assert_int_equal(sched_apply(s, &r, NULL), 0);
+        }
+        buf_clear(&second);
+        sched_snapshot(s, add_piece, &second);
+        assert_true(bytes_equal(buf_bytes(whole), buf_bytes(&second)));
+        sched_free(s);
+        buf_fini(&first);
+        buf_fini(&second);
+    }
+    sched_free(growing);
+}
+
 static void end(struct story *t)
 {
     struct sched *again = replayed(t);
     assert_true(sched_view_hash(again) == sched_view_hash(t->s));
     sched_check(again);
+    struct buf whole = BUF_INIT;
+    sched_snapshot(again, add_piece, &whole);
+    snapshots(t, &whole);
+    buf_fini(&whole);
     sched_free(again);
     sched_free(t->s);
     mac_free(t->mac);
@@ -287,6 +344,56 @@ static void an_array_keeps_its_limit(void **state)
     end(&t);
 }
 
+static void expect_tasks(struct story *t, uint64_t job, enum job_state state, uint32_t count)
+{
+    struct job_view v;
+    struct sched_stats stats;
+    struct task_view task;
+    uint32_t positions[8];
+    assert_true(sched_view_job(t->s, (job_id){ job }, &v));
+    assert_int_equal(v.counts[state], count);
+    assert_int_equal(sched_view_tasks(t->s, (job_id){ job }, state, 0, positions, 8), count);
+    for (uint32_t i = 0; i < count; i++) {
+        assert_true(sched_view_task(t->s, (job_id){ job }, positions[i], &task));
+        assert_int_equal(task.state, state);
+    }
+    sched_view_stats(t->s, &stats);
+    assert_int_equal(stats.tasks[state], count);
+}
+
+/* Tasks that wait in an array that is held or blocked are held or blocked, wherever one asks. */
+static void tasks_wait_as_their_array_does(void **state)
+{
+    (void)state;
+    struct story t;
+    begin(&t);
+    join(&t, 1, "a", 2);
+    submit(&t, REQUEST(.tasks = 5, .step = 1, .held = true));
+    expect_tasks(&t, 1, JOB_HELD, 5);
+    expect_tasks(&t, 1, JOB_QUEUED, 0);
+    step(&t, (struct sched_event){ .kind = SCHED_RELEASE, .cancel = { { 1 }, TASK_ALL, bytes_str("ada"), bytes_str("") } });
+    expect_tasks(&t, 1, JOB_HELD, 0);
+    expect_tasks(&t, 1, JOB_QUEUED, 5);
+    tick(&t, 0);
+    expect_tasks(&t, 1, JOB_DISPATCHED, 2);
+    /* While some run the array is not held as a whole: the others are only kept from starting. */
+    step(&t, (struct sched_event){ .kind = SCHED_HOLD, .cancel = { { 1 }, TASK_ALL, bytes_str("ada"), bytes_str("") } });
+    expect_tasks(&t, 1, JOB_QUEUED, 3);
+    finish(&t, 1, (struct attempt_ref){ { 1 }, 0, 1 }, REASON_NONE, 0);
+    finish(&t, 1, (struct attempt_ref){ { 1 }, 1, 1 }, REASON_NONE, 0);
+    expect_tasks(&t, 1, JOB_HELD, 3);
+    expect_tasks(&t, 1, JOB_SUCCEEDED, 2);
+    step(&t, (struct sched_event){ .kind = SCHED_CANCEL, .cancel = { { 1 }, 2, bytes_str("ada"), bytes_str("") } });
+    expect_tasks(&t, 1, JOB_HELD, 2);
+    submit(&t, REQUEST(.tasks = 4, .step = 1, .after = &(struct after){ { 1 }, AFTER_ANY }, .after_count = 1));
+    expect_tasks(&t, 2, JOB_BLOCKED, 4);
+    step(&t, (struct sched_event){ .kind = SCHED_CANCEL, .cancel = { { 1 }, TASK_ALL, bytes_str("ada"), bytes_str("") } });
+    expect_tasks(&t, 2, JOB_BLOCKED, 0);
+    expect_tasks(&t, 2, JOB_QUEUED, 4);
+    expect_tasks(&t, 1, JOB_HELD, 0);
+    end(&t);
+}
+
 static void dependencies_open_and_close(void **state)
 {
     (void)state;
@@ -402,6 +509,109 @@ static void priority_goes_first_and_nobody_starves(void **state)
     end(&t);
 }
 
+#define CPUS(n, minutes) REQUEST(.need.v[RES_CPU] = (n) * 1000, .time_limit_ms = (minutes) * 60000)
+
+static void nothing_passes_when_asked(void **state)
+{
+    (void)state;
+    struct story t;
+    begin_as(&t, BACKFILL_NONE);
+    join(&t, 1, "a", 2);
+    submit(&t, CPUS(1, 60));
+    tick(&t, 0);
+    submit(&t, CPUS(2, 1));
+    submit(&t, CPUS(1, 1));
+    tick(&t, 0);
+    assert_int_equal(state_of(&t, 3), JOB_QUEUED);
+    submit(&t, CPUS(9, 1)); /* No node will ever have so much: it holds up nobody, though it is behind 2 anyway. */
+    finish(&t, 1, single(1, 1), REASON_NONE, 0);
+    tick(&t, 0);
+    assert_int_equal(state_of(&t, 2), JOB_DISPATCHED);
+    finish(&t, 1, single(2, 1), REASON_NONE, 0);
+    tick(&t, 0);
+    assert_int_equal(state_of(&t, 3), JOB_DISPATCHED);
+    submit(&t, CPUS(1, 1));
+    tick(&t, 0);
+    assert_int_equal(state_of(&t, 5), JOB_DISPATCHED);
+    end(&t);
+}
+
+/* Two nodes of 4: job 1 holds all of a for 60 min, job 2 three of b for 10 min. */
+static void easy_world(struct story *t)
+{
+    begin_as(t, BACKFILL_EASY);
+    join(t, 1, "a", 4);
+    join(t, 2, "b", 4);
+    submit(t, CPUS(4, 60));
+    submit(t, CPUS(3, 10));
+    tick(t, 0);
+    submit(t, CPUS(3, 60)); /* The head: it waits for b, in 10 min. */
+    tick(t, 0);
+    struct why_report why;
+    assert_true(sched_view_why(t->s, (job_id){ 3 }, TASK_SINGLE, &why));
+    assert_int_equal(why.primary, WHY_RESOURCES);
+    assert_int_equal(why.room_node.n, 2);
+    assert_int_equal(why.room_in_ms, 600000);
+    assert_int_equal(state_of(t, 1), JOB_DISPATCHED);
+    assert_int_equal(state_of(t, 2), JOB_DISPATCHED);
+    assert_int_equal(state_of(t, 3), JOB_QUEUED);
+}
+
+static void easy_lets_pass_what_ends_in_time(void **state)
+{
+    (void)state;
+    struct story t;
+    easy_world(&t);
+    submit(&t, CPUS(1, 10));
+    tick(&t, 0);
+    assert_int_equal(state_of(&t, 4), JOB_DISPATCHED);
+    end(&t);
+}
+
+static void easy_lets_pass_what_needs_no_more_than_is_over(void **state)
+{
+    (void)state;
+    struct story t;
+    easy_world(&t);
+    submit(&t, REQUEST(.need.v[RES_CPU] = 500, .time_limit_ms = 3600000));
+    submit(&t, REQUEST(.need.v[RES_CPU] = 500, .time_limit_ms = 3600000));
+    submit(&t, REQUEST(.need.v[RES_CPU] = 500, .time_limit_ms = 3600000));
+    tick(&t, 0);
+    /* One CPU of b is over when the head has its three: two halves fill it. */
+    assert_int_equal(state_of(&t, 4), JOB_DISPATCHED);
+    assert_int_equal(state_of(&t, 5), JOB_DISPATCHED);
+    assert_int_equal(state_of(&t, 6), JOB_QUEUED);
+    finish(&t, 2, single(2, 1), REASON_NONE, 0);
+    tick(&t, 1000);
+    assert_int_equal(state_of(&t, 3), JOB_DISPATCHED);
+    assert_int_equal(state_of(&t, 6), JOB_QUEUED);
+    end(&t);
+}
+
+static void easy_holds_back_what_would_delay_the_head(void **state)
+{
+    (void)state;
+    struct story t;
+    begin_as(&t, BACKFILL_EASY);
+    join(&t, 1, "a", 4);
+    submit(&t, CPUS(3, 10));
+    tick(&t, 0);
+    submit(&t, CPUS(4, 60)); /* The head: all of a, in 10 min. */
+    for (int i = 0; i < 5; i++)
+        submit(&t, CPUS(1, 11));
+    tick(&t, 10000);
+    for (uint64_t id = 3; id < 8; id++)
+        assert_int_equal(state_of(&t, id), JOB_QUEUED);
+    submit(&t, CPUS(1, 9)); /* The same request for less time: another shape of the demand. */
+    tick(&t, 0);
+    assert_int_equal(state_of(&t, 8), JOB_DISPATCHED);
+    finish(&t, 1, single(8, 1), REASON_NONE, 0);
+    finish(&t, 1, single(1, 1), REASON_NONE, 0);
+    tick(&t, 1000);
+    assert_int_equal(state_of(&t, 2), JOB_DISPATCHED);
+    end(&t);
+}
+
 static void why_names_dimension_and_numbers(void **state)
 {
     (void)state;
@@ -472,6 +682,180 @@ static void short_work_is_sent_ahead(void **state)
     end(&t);
 }
 
+/* The journal up to `records`, as an old backup holds it; then a master that accepts that. */
+static void put_back(struct story *t, uint64_t records)
+{
+    const uint8_t *start = (const uint8_t *)t->journal.data, *at = start, *stop = at + t->journal.size;
+    struct record r = { 0 };
+    while (r.seq < records)
+        assert_int_equal(record_decode(&at, stop, &r, NULL), 0);
+    t->journal.size = (size_t)(at - start);
+    t->seq = records;
+    t->config.rollback_jobs = ROLLBACK_JOBS;
+    sched_free(t->s);
+    t->s = replayed(t);
+    struct effects fx;
+    sched_start(t->s, 1 + ROLLBACK_EPOCHS, "test", 1, t->now_ms, 1000000 + t->now_ms, &fx);
+    tell(t, &fx);
+    buf_clear(&t->told);
+}
+
+static void inventory(struct story *t, uint64_t session, const struct attempt_ref *refs, size_t count)
+{
+    static uint64_t seq = 100;
+    struct inventory_item items[4];
+    for (size_t i = 0; i < count; i++)
+        items[i] = (struct inventory_item){ .ref = refs[i], .token = token(t, refs[i]), .phase = PHASE_RUNNING };
+    struct message m = { .kind = MSG_INVENTORY };
+    m.inventory.seq = ++seq;
+    m.inventory.items = items;
+    m.inventory.items_count = count;
+    hear(t, session, m);
+}
+
+static void what_an_old_backup_forgot_is_spared(void **state)
+{
+    (void)state;
+    struct story t;
+    struct node_view n;
+    begin(&t);
+    join(&t, 1, "a", 4);
+    submit(&t, REQUEST(.retries = 3));
+    submit(&t, REQUEST(.tasks = 2));
+    tick(&t, 0);
+    finish(&t, 1, single(1, 1), REASON_EXIT, 1);
+    uint64_t backup = t.seq;
+    tick(&t, 5000);
+    tick(&t, 0);
+    submit(&t, REQUEST());
+    tick(&t, 0);
+    assert_int_equal(state_of(&t, 1), JOB_DISPATCHED);
+    assert_int_equal(state_of(&t, 3), JOB_DISPATCHED); /* attempt 2 of job 1, and job 3, are not in the backup */
+    put_back(&t, backup);
+    join(&t, 2, "a", 4);
+    buf_clear(&t.told);
+    struct attempt_ref held[] = { single(3, 1), single(1, 2), { { 2 }, 0, 1 }, single(1, 1) };
+    inventory(&t, 2, held, 4);
+    /* What it knows goes on, what it knows to be over is ended, what it does not know is left alone. */
+    told(&t, "job.started job=2 task=0 attempt=1 node=1\n-> KILL 1/-1/1\n");
+    assert_true(sched_view_node(t.s, (node_id){ 1 }, &n));
+    assert_int_equal(n.orphans, 2);
+    struct attempt_ref ref;
+    enum attempt_phase phase;
+    assert_true(sched_view_orphan(t.s, (node_id){ 1 }, 1, &ref, &phase));
+    assert_true(attempt_equal(ref, single(1, 2)) && phase == PHASE_RUNNING);
+    assert_false(sched_view_orphan(t.s, (node_id){ 1 }, 2, &ref, &phase));
+    /* It needs the token of a master of this cluster: else anybody could hide from a kill. */
+    struct inventory_item liar = { .ref = single(77, 1), .phase = PHASE_RUNNING };
+    struct message m = { .kind = MSG_INVENTORY };
+    m.inventory.seq = 1000;
+    m.inventory.items = &liar;
+    m.inventory.items_count = 1;
+    hear(&t, 2, m);
+    told(&t, "-> KILL 77/-1/1\n-> START 2/1/1\n");
+    assert_true(sched_view_node(t.s, (node_id){ 1 }, &n) && n.orphans == 0);
+    /* Their ends are history. */
+    finish(&t, 2, single(3, 1), REASON_NONE, 0);
+    told(&t, "job.superseded job=3 task=- attempt=1 node=1\n-> REPORT_ACK\n");
+    /* Numbers go on where none can have been given. */
+    tick(&t, 5000);
+    buf_clear(&t.told);
+    tick(&t, 0);
+    tick(&t, 0);
+    struct job_view v;
+    sched_view_job(t.s, (job_id){ 1 }, &v);
+    assert_int_equal(v.attempts, 1001);
+    assert_int_equal(submit(&t, REQUEST()), 2 + ROLLBACK_JOBS + 1);
+    tick(&t, 0);
+    sched_view_job(t.s, (job_id){ 2 + ROLLBACK_JOBS + 1 }, &v);
+    assert_int_equal(v.attempts, 1); /* a job that was made since begins as any */
+    finish(&t, 2, single(1, 1001), REASON_EXIT, 1);
+    tick(&t, 5000);
+    tick(&t, 0);
+    sched_view_job(t.s, (job_id){ 1 }, &v);
+    assert_int_equal(v.attempts, 1002);
+    /* Nobody knows any more that attempt 2 is not an old one: when in doubt, it is left alone. */
+    m.inventory.seq = 1001;
+    liar = (struct inventory_item){ .ref = single(1, 2), .token = token(&t, single(1, 2)), .phase = PHASE_RUNNING };
+    buf_clear(&t.told);
+    hear(&t, 2, m);
+    assert_null(t.told.size ? strstr(t.told.data, "KILL") : NULL);
+    assert_true(sched_view_node(t.s, (node_id){ 1 }, &n) && n.orphans == 1);
+    end(&t);
+}
+
+/* What the simulator does not do to nodes; its end() takes a snapshot after each record. */
+static void a_drained_node_stays_drained(void **state)
+{
+    (void)state;
+    struct story t;
+    struct node_view n;
+    begin(&t);
+    join(&t, 1, "a", 2);
+    join(&t, 2, "b", 2);
+    submit(&t, REQUEST());
+    tick(&t, 0);
+    sched_view_node(t.s, (node_id){ 1 }, &n);
+    uint32_t busy = n.running ? 1 : 2;
+    step(&t, (struct sched_event){ .kind = SCHED_DRAIN, .node = { { busy }, bytes_str("disk") } });
+    step(&t, (struct sched_event){ .kind = SCHED_DRAIN, .node = { { 3 - busy }, bytes_str("") } });
+    /* Its worker goes and comes back: drained all the same. */
+    step(&t, (struct sched_event){ .kind = SCHED_SESSION_CLOSED, .session.session = busy });
+    join(&t, 3, busy == 1 ? "a" : "b", 2);
+    sched_view_node(t.s, (node_id){ busy }, &n);
+    assert_true(n.state == NODE_DRAINING || n.state == NODE_DRAINED);
+    step(&t, (struct sched_event){ .kind = SCHED_RESUME, .node = { { 3 - busy }, bytes_str("") } });
+    sched_view_node(t.s, (node_id){ 3 - busy }, &n);
+    assert_int_equal(n.state, NODE_READY);
+    end(&t);
+}
+
+static int try_restore(struct story *t, struct bytes bytes)
+{
+    struct err err = { 0 };
+    struct sched *s = sched_new(&t->config);
+    struct sched_restore *r = sched_restore_new(s);
+    int rc = sched_restore_piece(r, bytes, &err);
+    if (rc == 0)
+        rc = sched_restore_end(r, &err);
+    assert_true(rc == 0 || err.text[0]);
+    sched_restore_free(r);
+    sched_free(s);
+    return rc;
+}
+
+/* Checksums are the store's affair: here nothing may be read or written that is not there. */
+static void a_damaged_snapshot_does_no_harm(void **state)
+{
+    (void)state;
+    struct story t;
+    begin(&t);
+    join(&t, 1, "a", 3);
+    submit(&t, REQUEST(.tasks = 6, .limit = 4, .retries = 2, .backoff_ms = 100000, .backoff_max_ms = 100000));
+    submit(&t, REQUEST(.after = &(struct after){ { 1 }, AFTER_ANY }, .after_count = 1));
+    submit(&t, REQUEST(.begin_wall_ms = 5000000, .deadline_wall_ms = 9000000, .held = true));
+    submit(&t, REQUEST(.priority = 9));
+    tick(&t, 0);
+    finish(&t, 1, (struct attempt_ref){ { 1 }, 0, 1 }, REASON_EXIT, 3);
+    finish(&t, 1, single(4, 1), REASON_NONE, 0);
+    struct sched *again = replayed(&t);
+    struct buf whole = BUF_INIT;
+    sched_snapshot(again, add_piece, &whole);
+    sched_free(again);
+    for (size_t cut = 0; cut < whole.size; cut++)
+        assert_true(try_restore(&t, bytes_of(whole.data, cut)) < 0);
+    for (size_t at = 0; at < whole.size; at++)
+        for (unsigned bit = 0; bit < 8; bit++) {
+            autofree char *copy = mem_copy(whole.data, whole.size);
+            copy[at] = (char)(copy[at] ^ (1 << bit));
+            try_restore(&t, bytes_of(copy, whole.size));
+        }
+    whole.data[1]++; /* the version */
+    assert_int_equal(try_restore(&t, buf_bytes(&whole)), -(int)ERR_STALE);
+    buf_fini(&whole);
+    end(&t);
+}
+
 static void job_table_is_total(void **state)
 {
     (void)state;
@@ -526,13 +910,21 @@ int main(void)
         cmocka_unit_test(only_the_right_reporter_counts),
         cmocka_unit_test(failures_are_retried_as_asked),
         cmocka_unit_test(an_array_keeps_its_limit),
+        cmocka_unit_test(tasks_wait_as_their_array_does),
         cmocka_unit_test(dependencies_open_and_close),
         cmocka_unit_test(a_cancel_is_final),
         cmocka_unit_test(a_silent_node_is_waited_for_then_left),
         cmocka_unit_test(priority_goes_first_and_nobody_starves),
+        cmocka_unit_test(nothing_passes_when_asked),
+        cmocka_unit_test(easy_lets_pass_what_ends_in_time),
+        cmocka_unit_test(easy_lets_pass_what_needs_no_more_than_is_over),
+        cmocka_unit_test(easy_holds_back_what_would_delay_the_head),
         cmocka_unit_test(why_names_dimension_and_numbers),
         cmocka_unit_test(bad_requests_are_refused_by_field),
         cmocka_unit_test(short_work_is_sent_ahead),
+        cmocka_unit_test(what_an_old_backup_forgot_is_spared),
+        cmocka_unit_test(a_drained_node_stays_drained),
+        cmocka_unit_test(a_damaged_snapshot_does_no_harm),
         cmocka_unit_test(job_table_is_total),
         cmocka_unit_test(records_survive_their_bytes),
     };

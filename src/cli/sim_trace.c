@@ -1,0 +1,269 @@
+#include "cli/sim_trace.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/mem.h"
+#include "cli/term.h"
+#include "io/clock.h"
+#include "sim/trace_sim.h"
+#include "wire/json_out.h"
+
+#define POLICIES_MAX 64
+
+struct replay {
+    const struct args *args;
+    const char *trace;          /* name without its folder */
+    struct swf_job *jobs;
+    size_t count;
+    int64_t procs;
+    struct progress progress;
+    size_t runs, run;           /* how many replays, and which this is */
+};
+
+static const char *const backfill_names[BACKFILLS] = { "none", "greedy", "easy", "conservative" };
+
+/* --- which policies --- */
+
+static bool one_word(const char **at, struct bytes *word)
+{
+    if (!**at)
+        return false;
+    size_t size = strcspn(*at, ",");
+    *word = bytes_of(*at, size);
+    *at += size + ((*at)[size] == ',');
+    return true;
+}
+
+static int order_named(struct bytes word)
+{
+    if (bytes_equal(word, bytes_str("fcfs")))
+        return ORDER_FIFO;
+    for (int i = 0; i < ORDERS; i++)
+        if (bytes_equal(word, bytes_str(orders[i].name)))
+            return i;
+    return ORDERS;
+}
+
+static int backfill_named(struct bytes word)
+{
+    for (int i = 0; i < BACKFILLS; i++)
+        if (bytes_equal(word, bytes_str(backfill_names[i])))
+            return i;
+    return BACKFILLS;
+}
+
+/* Reads a list of words, each by `named`; what is `none` there is no word. */
+static int words(const char *option, const char *text, int (*named)(struct bytes), int none, const char *remedy, int *out,
+                 size_t *count, struct err *err)
+{
+    struct bytes word;
+    for (const char *at = text; one_word(&at, &word);) {
+        int value = named(word);
+        if (value == none)
+            return err_field(err, ERR_INVALID, option, remedy, "\"%.*s\" is not one of them", (int)(word.size < 40 ? word.size : 40),
+                             word.data);
+        if (*count == POLICIES_MAX)
+            return err_field(err, ERR_INVALID, option, "name each once", "too many words");
+        out[(*count)++] = value;
+    }
+    return *count ? 0 : err_field(err, ERR_INVALID, option, remedy, "the list is empty");
+}
+
+static int choose_policies(const struct args *args, struct trace_policy *out, size_t *count, struct err *err)
+{
+    int order[POLICIES_MAX], backfill[POLICIES_MAX], by[1] = { ORDERS };
+    size_t orders_count = 0, backfills_count = 0, by_count = 0;
+    const char *text = args_text(args, "policy", "all"), *modes = args_text(args, "backfill", "both"),
+               *candidates = args_text(args, "backfill-order", "policy");
+    if (words("--policy", strcmp(text, "all") == 0 ? "fifo,sjf,f1,wfp3,unicep" : text, order_named, ORDERS,
+              "write a list of " ORDER_WORDS ", or all", order, &orders_count, err) < 0 ||
+        words("--backfill", strcmp(modes, "both") == 0 ? "none,easy" : modes, backfill_named, BACKFILLS,
+              "write a list of " BACKFILL_WORDS ", or both", backfill, &backfills_count, err) < 0)
+        return -(int)err->code;
+    if (strcmp(candidates, "policy") != 0 && words("--backfill-order", candidates, order_named, ORDERS,
+                                                   "write policy or one of " ORDER_WORDS, by, &by_count, err) < 0)
+        return -(int)err->code;
+    *count = 0;
+    for (size_t i = 0; i < orders_count; i++)
+        for (size_t k = 0; k < backfills_count && *count < POLICIES_MAX; k++)
+            out[(*count)++] = (struct trace_policy){ (enum order_kind)order[i], (enum sched_backfill)backfill[k],
+                                                     (enum order_kind)by[0], args_has(args, "one-by-one") };
+    return 0;
+}
+
+/* --- what came of it --- */
+
+static void dropped(struct buf *out, uint64_t count, const char *why)
+{
+    if (count)
+        buf_printf(out, ", %" PRIu64 " %s", count, why);
+}
+
+static void tell_counts(const struct replay *r, const struct swf_counts *n)
+{
+    autobuf struct buf out = BUF_INIT;
+    buf_printf(&out, "%s: %" PRId64 " processors, %" PRIu64 " jobs read", r->trace, r->procs, n->read);
+    dropped(&out, n->no_run, "without a run time left out");
+    dropped(&out, n->no_procs, "without processors left out");
+    dropped(&out, n->too_wide, "wider than the machine left out");
+    dropped(&out, n->no_submit, "without a submission time left out");
+    dropped(&out, n->no_estimate_dropped, "without an estimate left out");
+    dropped(&out, n->no_estimate, "without an estimate (their run time is taken)");
+    dropped(&out, n->overrun, "longer than their estimate");
+    buf_printf(&out, "; replaying %zu", r->count);
+    say("%s", out.data);
+}
+
+static void row(struct table *t, const struct trace_policy *p, const struct trace_metrics *m, const struct trace_stats *stats,
+                double cpu_s)
+{
+    table_row(t);
+    table_cell(t, "%s", orders[p->order].name);
+    table_cell(t, "%s", backfill_names[p->backfill]);
+    table_cell(t, "%.2f", m->wait_avg_s);
+    table_cell(t, "%" PRId64, m->wait_p95_s);
+    table_cell(t, "%" PRId64, m->wait_max_s);
+    table_cell(t, "%.4f", m->slowdown_avg);
+    table_cell(t, "%.2f", m->slowdown_p95);
+    table_cell(t, "%.4f", m->utilisation);
+    table_cell(t, "%" PRId64, m->makespan_s);
+    table_cell(t, "%" PRIu64, stats->queue_most);
+    table_cell(t, "%.2f", cpu_s);
+}
+
+static void json_line(const struct replay *r, const struct trace_policy *p, const struct trace_metrics *m,
+                      const struct trace_stats *stats, double cpu_s)
+{
+    autobuf struct buf out = BUF_INIT;
+    struct json_out j = json_out_to(&out);
+    json_open(&j, NULL, '{');
+    json_cstr(&j, "trace", r->trace);
+    json_cstr(&j, "policy", orders[p->order].name);
+    json_cstr(&j, "backfill", backfill_names[p->backfill]);
+    json_cstr(&j, "backfill_order", p->backfill_order < ORDERS ? orders[p->backfill_order].name : "policy");
+    json_u64(&j, "jobs", m->jobs);
+    json_i64(&j, "procs", r->procs);
+    json_num(&j, "wait_avg_s", m->wait_avg_s, 6);
+    json_i64(&j, "wait_p50_s", m->wait_p50_s);
+    json_i64(&j, "wait_p95_s", m->wait_p95_s);
+    json_i64(&j, "wait_p99_s", m->wait_p99_s);
+    json_i64(&j, "wait_max_s", m->wait_max_s);
+    json_num(&j, "bounded_slowdown_avg", m->slowdown_avg, 6);
+    json_num(&j, "bounded_slowdown_p95", m->slowdown_p95, 6);
+    json_num(&j, "bounded_slowdown_max", m->slowdown_max, 6);
+    json_num(&j, "utilisation", m->utilisation, 6);
+    json_i64(&j, "makespan_s", m->makespan_s);
+    json_u64(&j, "queue_most", stats->queue_most);
+    json_u64(&j, "cycles", stats->cycles);
+    json_num(&j, "cpu_s", cpu_s, 3);
+    json_close(&j, '}');
+    buf_char(&out, '\n');
+    out_flush(&out);
+}
+
+static int dump(const struct replay *r, const char *path)
+{
+    FILE *f = fopen(path, "we");
+    struct err err;
+    if (!f)
+        return say_error((err_errno(&err, "%s", path), &err));
+    fprintf(f, "index,id,submit,start,run,est,procs\n");
+    for (size_t i = 0; i < r->count; i++) {
+        const struct swf_job *j = &r->jobs[i];
+        fprintf(f, "%zu,%" PRId64 ",%" PRId64 ",%" PRId64 ",%" PRId64 ",%" PRId64 ",%" PRId64 "\n", i, j->id, j->submit_s, j->start_s,
+                j->run_s, j->estimate_s, j->procs);
+    }
+    if (ferror(f) | fclose(f))
+        return say_error((err_errno(&err, "%s", path), &err));
+    return 0;
+}
+
+static void on_progress(void *arg, size_t ended)
+{
+    struct replay *r = arg;
+    if (ended % 256 == 0 || ended == r->count)
+        progress_set(&r->progress, r->run * r->count + ended, r->runs * r->count, 0, clock_now_ms());
+}
+
+/* Replays take seconds to minutes: on a terminal one sees how far they are. */
+static enum progress_mode mode_of(const struct args *args)
+{
+    const char *how = args_text(args, "progress", "auto");
+    if (strcmp(how, "plain") == 0)
+        return PROGRESS_PLAIN;
+    return term_stderr() && strcmp(how, "none") != 0 ? PROGRESS_BAR : PROGRESS_NONE;
+}
+
+static double cpu_now_s(void)
+{
+    return (double)clock() / CLOCKS_PER_SEC;
+}
+
+static int replay_all(struct replay *r, const struct trace_policy *policies, size_t count)
+{
+    static const char *const columns[] = { "POLICY", "BACKFILL", "WAIT_AVG_S", "P95", "MAX", "SLOWDOWN", "P95", "UTIL", "MAKESPAN_S",
+                                           "QUEUE_MOST", "CPU_S" };
+    struct table *t = table_new();
+    for (size_t i = 0; i < sizeof columns / sizeof *columns; i++)
+        table_column(t, columns[i], i < 2 ? 0 : TABLE_RIGHT);
+    bool json = args_has(r->args, "json");
+    progress_start(&r->progress, mode_of(r->args), "jobs", clock_now_ms());
+    r->runs = count;
+    for (r->run = 0; r->run < count; r->run++) {
+        const struct trace_policy *p = &policies[r->run];
+        struct trace_stats stats;
+        struct trace_metrics metrics;
+        double begin_s = cpu_now_s();
+        trace_sim_run(r->jobs, r->count, r->procs, p, &stats, on_progress, r);
+        double cpu_s = cpu_now_s() - begin_s;
+        trace_metrics(r->jobs, r->count, r->procs, &metrics);
+        if (json)
+            json_line(r, p, &metrics, &stats, cpu_s);
+        else
+            row(t, p, &metrics, &stats, cpu_s);
+    }
+    if (r->progress.mode != PROGRESS_NONE)
+        progress_end(&r->progress, clock_now_ms());
+    if (!json)
+        table_print(t);
+    table_free(t);
+    const char *path = args_text(r->args, "dump", NULL);
+    return path ? dump(r, path) : 0;
+}
+
+int sim_trace(const struct args *args, const char *path)
+{
+    struct err err = { 0 };
+    struct trace_policy policies[POLICIES_MAX];
+    size_t count = 0;
+    if (choose_policies(args, policies, &count, &err) < 0)
+        return say_error(&err);
+    if (args_has(args, "dump") && count > 1) {
+        err_field(&err, ERR_INVALID, "--dump", "give one --policy and one --backfill", "it shows the starts of one replay");
+        return say_error(&err);
+    }
+    struct swf_choice choice = { .procs = (int64_t)args_u64(args, "procs", 0),
+                                 .filter = strcmp(args_text(args, "filter", "standard"), "sc15") == 0 ? SWF_SC15 : SWF_STANDARD,
+                                 .kill = strcmp(args_text(args, "overrun", "keep"), "kill") == 0,
+                                 .first = args_u64(args, "start", 0),
+                                 .count = args_u64(args, "jobs", 0),
+                                 .rebase = args_has(args, "rebase") };
+    const char *slash = strrchr(path, '/');
+    struct replay r = { .args = args, .trace = slash ? slash + 1 : path };
+    struct swf log;
+    struct swf_counts counts;
+    if (swf_read(&log, path, &err) < 0)
+        return say_error(&err);
+    int rc = swf_choose(&log, &choice, &r.jobs, &r.count, &r.procs, &counts, &err);
+    swf_fini(&log);
+    if (rc < 0)
+        return say_error(&err);
+    if (!args_has(args, "json"))
+        tell_counts(&r, &counts);
+    int code = replay_all(&r, policies, count);
+    free(r.jobs);
+    return code;
+}

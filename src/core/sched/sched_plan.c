@@ -1,0 +1,98 @@
+/* sched_plan.c: what will be free when, as far as the estimates of what runs hold. */
+#include "core/sched/sched_state.h"
+
+/* The place of a run in node.ends: before it, everything that ends earlier; among equals, in order of arrival. */
+static size_t place_of(const struct node *n, int64_t end_wall_ms)
+{
+    size_t low = 0, high = n->ends_count;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (n->ends[middle]->end_wall_ms <= end_wall_ms)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+void sched_ends_add(struct run *r, int64_t end_wall_ms)
+{
+    struct node *n = r->node;
+    r->end_wall_ms = end_wall_ms;
+    n->plan.stale = true;
+    n->ends = mem_grow(n->ends, &n->ends_cap, n->ends_count + 1, sizeof *n->ends);
+    size_t at = place_of(n, end_wall_ms);
+    memmove(n->ends + at + 1, n->ends + at, (n->ends_count - at) * sizeof *n->ends);
+    n->ends[at] = r;
+    n->ends_count++;
+}
+
+void sched_ends_drop(struct run *r)
+{
+    struct node *n = r->node;
+    n->plan.stale = true;
+    size_t at = place_of(n, r->end_wall_ms);
+    do
+        check(at > 0);
+    while (n->ends[--at] != r);
+    memmove(n->ends + at, n->ends + at + 1, (n->ends_count - at - 1) * sizeof *n->ends);
+    n->ends_count--;
+}
+
+void sched_ends_move(struct run *r, int64_t end_wall_ms)
+{
+    if (r->ahead) {
+        r->end_wall_ms = end_wall_ms;
+        return;
+    }
+    sched_ends_drop(r);
+    sched_ends_add(r, end_wall_ms);
+}
+
+/* The first time at which the node has room, if all that runs there ends by its estimate. */
+static bool room_at(const struct sched *s, const struct node *n, const struct resources *need, int64_t *at_wall_ms,
+                    struct resources *extra)
+{
+    struct resources used = n->allocated;
+    *at_wall_ms = s->wall_ms;
+    size_t i = 0;
+    for (;; i++) {
+        bool fits = true;
+        for (int d = 0; d < RES_DIMS; d++)
+            fits &= !need->v[d] || used.v[d] + need->v[d] <= n->capacity.v[d];
+        if (fits)
+            break;
+        if (i == n->ends_count)
+            return false;
+        if (n->ends[i]->end_wall_ms > *at_wall_ms)
+            *at_wall_ms = n->ends[i]->end_wall_ms;
+        resources_sub(&used, &job_class(s, n->ends[i]->job)->need);
+    }
+    /* Whatever ends at the same time is free then too. */
+    for (; i < n->ends_count && n->ends[i]->end_wall_ms <= *at_wall_ms; i++)
+        resources_sub(&used, &job_class(s, n->ends[i]->job)->need);
+    for (int d = 0; d < RES_DIMS; d++) {
+        uint64_t taken = used.v[d] + need->v[d];
+        extra->v[d] = n->capacity.v[d] > taken ? n->capacity.v[d] - taken : 0;
+    }
+    return true;
+}
+
+bool sched_reserve(const struct sched *s, const struct resources *need, struct reservation *out)
+{
+    *out = (struct reservation){ 0 };
+    for (size_t i = 0; i < s->nodes_count; i++) {
+        const struct node *n = s->nodes[i];
+        int64_t at_wall_ms;
+        struct resources extra;
+        if (!node_state_dispatches(n->state) || !n->session || !resources_fit(need, &n->capacity) ||
+            !room_at(s, n, need, &at_wall_ms, &extra))
+            continue;
+        if (out->node && out->at_wall_ms <= at_wall_ms)
+            continue;
+        out->node = n;
+        out->at_wall_ms = at_wall_ms;
+        out->extra = extra;
+    }
+    return out->node != NULL;
+}

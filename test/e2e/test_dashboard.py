@@ -1,0 +1,525 @@
+"""The dashboard in a real browser, against a live cluster: what it shows is what the API tells, what it does is done, and nothing that
+anybody writes into a name or a log runs or breaks it."""
+import json
+import os
+import shlex
+import subprocess
+import threading
+import time
+
+import pytest
+
+from browser import Browser
+from conftest import PATIENCE_S, ROTA, wait_for
+from test_api import Master
+
+HOSTILE = '<img src=x onerror=alert(1)>"\'&\u05d0\u05d1\u05d2 \u0627\u0644</script><script>alert(2)</script>'  # bidi controls the API refuses
+TURNED = '\u202egnp.exe\u2066\u200b'
+
+
+@pytest.fixture(scope='module')
+def browser():
+    browser = Browser()
+    yield browser
+    browser.close()
+
+
+@pytest.fixture(scope='module')
+def api():
+    master = Master()
+    try:
+        master.start()
+        master.worker('n1', cpus=4)
+        master.worker('n2', cpus=2)
+        yield master
+    finally:
+        master.stop()
+
+
+@pytest.fixture
+def page(browser, api):
+    """Signed in, and checked at the end."""
+    page = browser.page(f'http://127.0.0.1:{api.port}')
+    page.sign_in(api.token)
+    page.wait_text('live', '.top')
+    yield page
+    page.check()
+    page.close()
+
+
+def submit(api, command, **more):
+    reply = api.call('POST', '/v1/jobs', {'command': ['sh', '-c', command], **more})
+    assert reply.status == 201, reply
+    return reply.json()['id']
+
+
+def state_of(api, job):
+    return api.get(f'/v1/jobs/{job}')['state']
+
+
+def wait_state(api, job, state):
+    wait_for(lambda: state_of(api, job) == state, f'job {job} is {state}')
+
+
+def ended(api, *jobs):
+    api.get('/v1/jobs/wait?timeout_s=100&selector=' + ','.join(map(str, jobs)))
+
+
+def confirm(page, reason, command):
+    """In the dialog: the command is shown, the reason goes along."""
+    page.wait('Boolean(document.querySelector(".dialog"))', 'the dialog')
+    page.type('.dialog input', reason)
+    page.wait_text(command, '.dialog .command')
+    page.wait_text(f'--reason {shlex.quote(reason)}', '.dialog .command')
+    page.key('Enter')
+    page.wait('!document.querySelector(".dialog")', 'the dialog closes')
+
+
+# --- signing in ---
+
+def test_signing_in_and_out(browser, api):
+    page = browser.page(f'http://127.0.0.1:{api.port}')
+    page.open('/#/nodes/n1')
+    page.expected = ('401',)
+    page.type('input[type=password]', 'rota_wrong')
+    page.key('Enter')
+    page.wait_text('this token is not known', '.signin')
+    page.type('input[type=password]', api.token)
+    page.key('Enter')
+    page.wait_text('Node n1', 'h1')  # the address that was asked for
+    assert page.run('document.cookie') == ''  # no script can read it
+    assert api.token not in page.run('JSON.stringify([localStorage, sessionStorage, location.href])')
+    page.click('button[aria-label="Sign out"]')
+    page.wait('Boolean(document.querySelector("input[type=password]"))', 'signed out')
+    page.open('/')
+    page.wait('Boolean(document.querySelector("input[type=password]"))', 'still signed out')
+    page.check()
+    page.close()
+
+
+def test_the_address_of_rota_dashboard_signs_in(browser, api):
+    origin = f'http://127.0.0.1:{api.port}'
+    made = subprocess.run([ROTA, 'dashboard', '--master', origin, '--token-file', os.path.join(api.state, 'token')], stdout=subprocess.PIPE, text=True,
+                          timeout=PATIENCE_S, check=True)
+    address = made.stdout.strip()
+    assert address.startswith(origin + '/#ticket=') and api.token not in address
+    page = browser.page(origin)
+    page.open(address[len(origin):])
+    page.wait('Boolean(document.querySelector(".nav"))', 'signed in')
+    assert 'ticket' not in page.run('location.href')
+    other = browser.page(origin)
+    other.expected = ('401',)
+    other.open(address[len(origin):])
+    other.wait('Boolean(document.querySelector("input[type=password]"))', 'it works once')
+    other.check()
+    other.close()
+    page.check()
+    page.close()
+
+
+# --- pages show what the API tells ---
+
+def test_overview(page, api):
+    job = submit(api, 'sleep 1000', cpus=3, name='long')
+    big = submit(api, 'true', cpus=1000)
+    wait_state(api, job, 'running')
+    page.go('#/overview')
+    page.wait_text('2 / 2', '.tiles')
+    page.wait('document.querySelectorAll(".heat-rows tbody tr").length === 2', 'both nodes')
+    page.wait_text('3 / 4', '.heat-rows')
+    page.wait_text('too big', '.bars')
+    page.wait('document.querySelectorAll(".chart canvas").length === 2', 'two charts')
+    stats = api.get('/v1/stats')
+    page.wait_text(f'of {stats["totals"]["submitted"]} submitted', '.tiles')
+    api.call('POST', f'/v1/jobs/{job},{big}/cancel', {})
+    page.wait_text('Nothing waits')
+    page.wait_text('0 / 4', '.heat-rows')
+
+
+def test_jobs_that_others_submit_appear(page, api):
+    page.go('#/jobs')
+    page.wait('Boolean(document.querySelector(".table"))', 'the list')
+    begun = time.monotonic()
+    job = submit(api, 'sleep 1000', name='seen-live')
+    page.wait_text('seen-live', '.rows')
+    print(f'a job submitted elsewhere was seen after {time.monotonic() - begun:.2f} s')
+    page.wait(f'[...document.querySelectorAll(".rows .job-row")].some(r => r.innerText.includes("seen-live") && r.innerText.includes("running"))', 'it runs')
+    api.call('POST', f'/v1/jobs/{job}/cancel', {})
+    page.wait(f'[...document.querySelectorAll(".rows .job-row")].some(r => r.innerText.includes("seen-live") && r.innerText.includes("cancelled"))', 'it was cancelled')
+
+
+def test_jobs_filters_and_addresses(page, api):
+    jobs = [submit(api, 'exit 3' if n % 2 else 'true', name=f'filter-{n}', queue='night' if n < 3 else 'day', labels={'n': str(n)}) for n in range(6)]
+    ended(api, *jobs)
+    page.go('#/jobs?name=filter-*&state=failed')
+    page.wait('document.querySelectorAll(".rows .job-row").length === 3', 'the failed ones')
+    ids = page.run('[...document.querySelectorAll(".rows .c-id")].map(e => Number(e.innerText))')
+    assert ids == [j['id'] for j in api.get('/v1/jobs?name=filter-*&state=failed')['jobs']]
+    page.go('#/jobs?name=filter-*&queue=night&label=n=2')
+    page.wait('document.querySelectorAll(".rows .job-row").length === 1', 'one by its label')
+    page.go('#/jobs?name=filter-*')
+    page.wait('document.querySelectorAll(".rows .job-row").length === 6', 'all of them')
+    page.click('.tabs button', 'failed')
+    page.wait('location.hash.includes("state=failed")', 'the filter is in the address')
+    page.click('.fields button', 'newest first')
+    page.wait('(ids => ids.length > 1 && ids[0] < ids[ids.length - 1])([...document.querySelectorAll(".rows .c-id")].map(e => Number(e.innerText)))',
+              'oldest first')
+    page.go('#/jobs?name=nobody-has-this-name')
+    page.wait_text('No job matches')
+
+
+def test_jobs_keys_and_bulk(page, api):
+    jobs = [submit(api, 'true', name=f'bulk-{n}', hold=True) for n in range(4)]
+    page.go('#/jobs?name=bulk-*')
+    page.wait('document.querySelectorAll(".rows .job-row").length === 4', 'the jobs')
+    page.key('j', 'x', 'j', 'j', 'x')
+    page.wait_text('2 jobs chosen')
+    page.click('.bulk button', 'Release')
+    confirm(page, 'it is time', f'rota release {jobs[1]},{jobs[3]}')
+    ended(api, jobs[1], jobs[3])
+    assert [state_of(api, j) for j in jobs] == ['held', 'succeeded', 'held', 'succeeded']
+    page.wait('[...document.querySelectorAll(".rows .state")].filter(e => e.innerText === "succeeded").length === 2', 'the page knows')
+    page.click('.head input')
+    page.wait_text('4 jobs chosen')
+    page.click('.bulk button', 'Cancel')
+    confirm(page, 'enough', f'rota cancel {jobs[0]}-{jobs[3]}')
+    wait_for(lambda: [state_of(api, j) for j in jobs] == ['cancelled', 'succeeded', 'cancelled', 'succeeded'], 'cancelled')
+    events = api.get(f'/v1/jobs/{jobs[0]}/events')['events']
+    assert any(e.get('reason') == 'enough' for e in events), events
+    page.key('k', 'Enter')
+    page.wait(f'/#.jobs.\\d+$/.test(location.hash)', 'Enter opens the row')
+
+
+def test_keys_go_everywhere(page):
+    for key, hash_path in (('n', '#/nodes'), ('q', '#/queues'), ('t', '#/gantt'), ('f', '#/failures'), ('e', '#/events'), ('j', '#/jobs'), ('o', '#/overview')):
+        page.key('g', key)
+        page.wait(f'location.hash === "{hash_path}"', key)
+    page.key('?')
+    page.wait_text('previous row', '.dialog')
+    page.key('Escape')
+    page.wait('!document.querySelector(".dialog")', 'the help closes')
+    page.key('/')
+    page.wait('document.activeElement.id === "search"', 'the search')
+    page.key('Escape', 'c')
+    page.wait('location.hash === "#/submit"', 'the form')
+
+
+def test_a_key_at_once_after_a_dialog_is_not_the_dialogs(page):
+    page.go('#/overview')
+    page.wait_text('Nodes ready')
+    state = page.run('''(async () => {
+        const key = async (name) => {
+            document.activeElement.dispatchEvent(new KeyboardEvent('keydown', { key: name, bubbles: true }))
+            await new Promise((ready) => setTimeout(ready)) // long enough to draw, too short for a frame to be shown
+        }
+        for (const name of ['?', 'Escape', '/']) await key(name)
+        const search = document.activeElement.id
+        await key('Escape')
+        return [Boolean(document.querySelector('.dialog')), search, document.activeElement.tagName]
+    })()''')
+    assert state == [False, 'search', 'BODY'], state
+
+
+def test_search(page, api):
+    job = submit(api, 'true', name='needle-in-hay')
+    page.key('/')
+    page.type('#search', str(job))
+    page.key('Enter')
+    page.wait_text('needle-in-hay', 'h1')
+    page.type('#search', 'edle-in')
+    page.key('Enter')
+    page.wait('document.querySelectorAll(".rows .job-row").length === 1', 'found by a part of its name')
+
+
+# --- a job ---
+
+def test_a_job_as_it_runs(page, api, tmp_path):
+    gate = tmp_path / 'gate'
+    os.mkfifo(gate)
+    job = submit(api, f'echo first line; while read line < {gate}; do echo "$line"; [ "$line" = end ] && exit 5; done', name='gated', mem='64M')
+
+    def write(text):
+        thread = threading.Thread(target=lambda: gate.write_text(text + '\n'), daemon=True)
+        thread.start()
+        thread.join(PATIENCE_S)
+
+    page.go(f'#/jobs/{job}')
+    page.wait_text('gated', 'h1')
+    page.wait_text('running', '.title')
+    page.wait_text('first line', '.log')
+    begun = time.monotonic()
+    write('\x1b[32mgreen\x1b[0m and plain')
+    page.wait_text('green and plain', '.log')
+    print(f'a line of the log was seen after {time.monotonic() - begun:.2f} s')
+    assert page.run('[...document.querySelectorAll(".log .f-2")].map(e => e.innerText)') == ['green']
+    write('end')
+    page.wait_text('failed', '.title')
+    page.wait_text('exit 5', '.title')
+    page.wait_text('exit 5', '.timeline')
+    detail = api.get(f'/v1/jobs/{job}')
+    page.wait_text(detail['node'], '.timeline')
+    page.wait_text('64 MiB', '.facts')
+    page.wait_text('of 64 MiB', '.use')
+    page.wait_text('job.ended', '.job')
+    page.key('r')
+    confirm(page, 'once more', f'rota retry {job}')
+    newest = api.get('/v1/jobs?limit=1')['jobs'][0]['id']
+    assert newest > job and api.get(f'/v1/jobs/{newest}')['retry_of'] == job
+    api.call('POST', f'/v1/jobs/{newest}/cancel', {})
+
+
+def test_the_use_of_a_job_is_drawn_while_it_runs(page, api):
+    job = submit(api, 'sleep 60 & while :; do :; done', name='busy', mem='1G')
+    page.go(f'#/jobs/{job}')
+    page.wait_text('Use over time', '.job')
+    for label in ('CPUs', 'Memory', 'Disk, bytes a second', 'Processes'):
+        page.wait_text(label, '.charts')
+    assert page.run('document.querySelectorAll(".charts canvas").length') == 4
+    page.wait_text('asked for', '.charts')
+    api.call('POST', f'/v1/jobs/{job}/cancel', {})
+    wait_state(api, job, 'cancelled')
+    page.wait_text('cancelled', '.title')
+    page.wait_text('Use over time', '.job')  # it is kept
+
+
+def test_a_job_says_why_it_waits(page, api):
+    big = submit(api, 'true', cpus=99, mem='1M', name='too-big')
+    after = submit(api, 'true', after=[{'job': big, 'when': 'any'}])
+    page.go(f'#/jobs/{big}')
+    page.wait_text(api.get(f'/v1/jobs/{big}/why')['text'], '.why')
+    page.wait_text('99', '.why-panel .grid')
+    page.go(f'#/jobs/{after}')
+    page.wait_text(f'job {big}', '.why')
+    page.click('.acts button', 'Priority')
+    page.type('.dialog input', '77')
+    page.wait_text(f'rota update {after} --priority 77', '.dialog')
+    page.click('.dialog .primary')
+    wait_for(lambda: api.get(f'/v1/jobs/{after}')['priority'] == 77, 'the priority')
+    page.go(f'#/jobs/{big}')
+    page.wait_text('99', '.why-panel .grid')
+    page.key('a')
+    confirm(page, 'it can never run', f'rota cancel {big}')
+    page.wait_text('cancelled', '.title')
+    wait_state(api, after, 'succeeded')
+
+
+def test_an_array_and_a_task(page, api):
+    job = submit(api, 'echo task {}; test {} != 13', array='10-14', name='sweep')
+    ended(api, job)
+    page.go('#/jobs?name=sweep')
+    page.wait_text('[5]', '.rows')
+    page.wait_text('1 failed', '.rows')
+    page.go(f'#/jobs/{job}')
+    page.wait('document.querySelectorAll(".task-row").length === 5', 'its tasks')
+    page.click('.panel .tabs button', 'failed')
+    page.wait('document.querySelectorAll(".task-row").length === 1', 'the one that failed')
+    page.click('.task-row a')
+    page.wait_text('task 13', '.log')
+    page.wait_text('exit 1', '.title')
+
+
+def test_submitting_by_the_form(page, api):
+    page.go('#/submit')
+    page.type('textarea[name=command]', "echo 'from the page'; exit 0")
+    page.type('input[name=name]', 'by form')
+    page.type('input[name=cpus]', '0.5')
+    page.type('input[name=mem]', '32Q')
+    page.type('textarea[name=labels]', 'team=a b')
+    page.wait_text("rota submit --name 'by form' --cpus 0.5 --mem 32Q --label 'team=a b' -- sh -c 'echo '\\''from the page'\\''; exit 0'", '.command')
+    page.expected = ('400',)
+    page.click('form .primary')
+    page.wait_text('is not a size', '.failure')  # the server's own words, with the remedy
+    page.type('input[name=mem]', '32M')
+    page.click('form .primary')
+    page.wait_text('from the page', '.log')
+    job = api.get('/v1/jobs?name=by form'.replace(' ', '%20'))['jobs'][0]
+    detail = api.get(f'/v1/jobs/{job["id"]}')
+    assert (detail['cpus'], detail['mem_bytes'], detail['labels'], detail['command']) == (0.5, 32 << 20, {'team': 'a b'}, ['sh', '-c', "echo 'from the page'; exit 0"])
+    page.click('.acts a', 'Submit a copy')
+    page.wait('document.querySelector("textarea[name=command]")?.value.includes("from the page")', 'a copy')
+
+
+# --- nodes, queues, timeline, failures, events ---
+
+def test_nodes(page, api):
+    job = submit(api, 'sleep 1000', cpus=4)
+    wait_state(api, job, 'running')
+    page.go('#/nodes')
+    page.wait('document.querySelectorAll(".rows .node-row").length === 2', 'both')
+    page.wait_text('4 / 4', '.rows')
+    page.go('#/nodes/n1')
+    page.wait_text(str(job), '.grid')
+    page.click('.acts button', 'Drain')
+    confirm(page, 'new memory', 'rota drain n1')
+    page.wait_text('draining', '.title')
+    page.wait_text('new memory', '.notice')
+    assert api.get('/v1/nodes/n1')['state'] == 'draining'
+    api.call('POST', f'/v1/jobs/{job}/cancel', {})
+    page.wait_text('drained', '.title')
+    page.wait_text('Nothing runs here')
+    page.click('.acts button', 'Resume')
+    confirm(page, 'done', 'rota resume n1')
+    page.wait_text('ready', '.title')
+    wait_for(lambda: api.get('/v1/nodes/n1')['state'] == 'ready', 'it is back')
+    page.expected = ('404',)
+    page.go('#/nodes/nobody')
+    page.wait_text('there is no node "nobody"', '.failure')
+
+
+def test_queues(page, api):
+    jobs = [submit(api, 'true', queue='nightly', hold=True) for _ in range(3)]
+    page.go('#/queues')
+    page.wait_text('nightly', '.queues')
+    page.wait('[...document.querySelectorAll(".queues tr")].some(r => r.innerText.includes("nightly") && r.innerText.includes("held 3"))', 'what it waits for')
+    api.call('POST', f'/v1/jobs/{jobs[0]}-{jobs[-1]}/cancel', {})
+    page.wait_no_text('held 3', '.queues')
+
+
+def test_gantt(page, api):
+    job = submit(api, 'sleep 1000', name='on-the-chart')
+    wait_state(api, job, 'running')
+    page.go('#/gantt?window=300')
+    spans = {s['node'] for s in api.get('/v1/gantt?since_s=300')['spans']}
+    page.wait_text(f'on {len(spans)} node', '.title')
+    # The bar of what runs is at the right end of its node's first lanes: a click there opens the job.
+    page.wait('''(() => { const c = document.querySelector('.gantt canvas'); if (!c) return false
+        for (let y = 24; y < c.clientHeight; y += 7) {
+            const e = new MouseEvent('click', { bubbles: true, clientX: c.getBoundingClientRect().x + c.clientWidth - 12, clientY: c.getBoundingClientRect().y + y })
+            c.dispatchEvent(e); if (location.hash.startsWith('#/jobs/')) return true } return false })()''', 'a bar that can be clicked')
+    page.wait_text('on-the-chart', 'h1')
+    api.call('POST', f'/v1/jobs/{job}/cancel', {})
+
+
+def test_failures_are_retried_by_kind(page, api):
+    jobs = [submit(api, f'echo "disk {n} is full" >&2; exit 28', name=f'backup-{n}') for n in range(3)]
+    other = submit(api, 'echo "something else" >&2; exit 29')
+    ended(api, *jobs, other)
+    page.go('#/failures')
+    page.wait_text('exit 28 disk # is full')
+    page.wait_text('exit 29 something else')
+    before = api.get('/v1/stats')['job_last']
+    page.run('[...document.querySelectorAll(".group")].find(g => g.innerText.includes("exit 28")).querySelector("button").click()')
+    confirm(page, 'there is room again', f'rota retry {jobs[0]}-{jobs[2]}')
+    wait_for(lambda: api.get('/v1/stats')['job_last'] == before + 3, 'three new jobs')
+    assert {api.get(f'/v1/jobs/{before + n}')['retry_of'] for n in (1, 2, 3)} == set(jobs)
+    ended(api, before + 1, before + 2, before + 3)
+    page.wait('[...document.querySelectorAll(".group")].find(g => g.innerText.includes("exit 28"))?.querySelector("b").innerText === "6"', 'and they fail again, live')
+    page.click('.acts button', 'by node')
+    page.wait('[...document.querySelectorAll(".group h3")].every(e => ["n1", "n2"].includes(e.innerText))', 'grouped by node')
+
+
+def test_events(page, api):
+    page.go('#/events')
+    job = submit(api, 'true', name='evented')
+    page.wait(f'[...document.querySelectorAll(".event-row")].some(r => r.innerText.includes("job.ended") && r.innerText.includes("{job}"))', 'its end')
+    page.go('#/events?kind=node.')
+    page.wait_text('No event matches')
+
+
+# --- what other people write ---
+
+def test_hostile_names_and_output(page, api):
+    queue = 'q<b>'
+    job = submit(api, r'''printf '\033]0;title\007<script>alert(3)</script>\033[31mred\033[0m\033]8;;http://evil.example\033\\link\033]8;;\033\\\033[2J\033[1;1H\233m\001\n'
+        printf 'left \342\200\256right\n'; head -c 1048576 /dev/zero | tr '\0' x; echo; printf '\377\376 last\n'; echo "$(printf '%s' '<img src=x onerror=alert(4)>')" >&2; exit 9''',
+                 name=HOSTILE, queue=queue, labels={'<i>': '<img src=x onerror=alert(5)>'}, env={'A': TURNED})
+    ended(api, job)
+    title = page.run('document.title')
+    for hash_path, where in ((f'#/jobs/{job}', 'h1'), ('#/jobs?selector=' + str(job), '.rows'), ('#/failures', '.page'), ('#/queues', '.queues'), ('#/events', '.page'), ('#/overview', '.page')):
+        page.go(hash_path)
+        page.wait(f'Boolean(document.querySelector({json.dumps(where)}))', hash_path)
+        page.browser.idle(0.2)
+        assert page.run('document.querySelectorAll("#app script, #app img, #app b b, #app iframe").length') == 0
+        assert page.run('[...document.querySelectorAll("#app *")].some(e => [...e.attributes].some(a => a.name.startsWith("on")))') is False
+        assert page.run('document.documentElement.scrollWidth <= innerWidth'), f'{hash_path} is too wide'
+    page.go(f'#/jobs/{job}')
+    page.wait_text('<script>alert(3)</script>', '.log')
+    shown = page.text('.log')
+    assert '‹202E›right' in shown and 'link' in shown and 'evil.example' not in shown and 'title' not in shown
+    assert page.run('[...document.querySelectorAll(".log .f-1")].map(e => e.innerText)') == ['red']
+    page.wait_text('more characters', '.log')
+    page.wait_text('last', '.log')
+    assert HOSTILE in page.text('h1') and page.run('getComputedStyle(document.querySelector("h1 bdi")).unicodeBidi') == 'isolate'
+    page.wait_text('A=‹202E›gnp.exe', '.facts')
+    assert '\u202e' not in page.text('body')
+    assert page.run('document.title') == title
+
+
+# --- when the master goes away ---
+
+def test_the_page_survives_a_restart_of_the_master(browser):
+    master = Master()
+    try:
+        master.start()
+        worker = master.worker('n1', cpus=2)
+        page = browser.page(f'http://127.0.0.1:{master.port}')
+        page.sign_in(master.token)
+        page.go('#/jobs')
+        first = submit(master, 'sleep 1000', name='before')
+        page.wait_text('before', '.rows')
+        page.run('window.mark = 1')
+        page.expected = ('ERR_', '503')
+        master.master.kill()
+        master.master.wait()
+        page.wait('!document.querySelector(".l-live")', 'it is told that the master is away')
+        master.start()
+        submit(master, 'true', name='while-away')
+        master.call('POST', f'/v1/jobs/{first}/cancel', {})
+        page.wait_text('while-away', '.rows')
+        page.wait_text('live', '.top')
+        page.wait('[...document.querySelectorAll(".rows .job-row")].some(r => r.innerText.includes("before") && r.innerText.includes("cancelled"))', 'it catches up')
+        assert page.run('window.mark') == 1  # without a reload
+        page.check()
+        page.close()
+        worker.terminate()
+    finally:
+        master.stop()
+
+
+# --- how it looks ---
+
+@pytest.mark.parametrize('width,dark', [(390, False), (768, True), (1920, True)], ids=str)
+def test_every_page_fits(browser, api, width, dark):
+    page = browser.page(f'http://127.0.0.1:{api.port}', width=width, dark=dark)
+    page.sign_in(api.token)
+    job = submit(api, 'echo hello', name='a-name-that-is-quite-long-' * 8)
+    ended(api, job)
+    assert page.run('document.documentElement.dataset.theme') == ('dark' if dark else 'light')
+    for hash_path in ('#/overview', '#/jobs', f'#/jobs/{job}', '#/nodes', '#/nodes/n1', '#/queues', '#/gantt', '#/failures', '#/events', '#/submit', '#/nothing'):
+        page.go(hash_path)
+        page.browser.idle(0.2)
+        assert page.run('document.documentElement.scrollWidth <= innerWidth'), f'{hash_path} is too wide at {width}'
+        assert page.run('document.querySelector(".main").innerText.trim().length > 5'), hash_path
+    page.click('button[aria-label="Switch colours"]')
+    assert page.run('document.documentElement.dataset.theme') == ('light' if dark else 'dark')
+    page.check()
+    page.close()
+
+
+# --- many ---
+
+def test_twenty_thousand_jobs(browser):
+    """The pages stay small in the document, whatever there is. How fast they are is measured by make bench."""
+    master = Master()
+    try:
+        master.start()
+        master.worker('fake', 'fake', cpus=8)
+        for start in range(0, 20000, 5000):
+            lines = '\n'.join(json.dumps({'command': ['x'], 'name': f'many-{start + n}', 'simulate': {'run_s': 3000}}) for n in range(5000))
+            assert master.call('POST', '/v1/jobs', lines, {'Content-Type': 'application/x-ndjson'}).status == 201
+        page = browser.page(f'http://127.0.0.1:{master.port}')
+        page.sign_in(master.token)
+        page.go('#/jobs')
+        page.wait_text('many-19999', '.rows')
+        for _ in range(8):
+            page.run('(() => { const s = document.querySelector(".rows"); s.scrollTop = s.scrollHeight })()')
+            page.browser.idle(0.15)
+        rows = page.wait('(n => n > 500 && n)(Number(document.querySelector(".foot").innerText.match(/[\\d,]+/)[0].replace(/,/g, "")))', 'more rows come')
+        assert page.run('document.querySelectorAll(".rows .job-row").length') < 100 < rows
+        page.wait_text('20.0k', '.tabs')
+        page.go('#/overview')
+        page.wait_text('20.0k', '.tiles')
+        page.check()
+        page.close()
+    finally:
+        master.stop()

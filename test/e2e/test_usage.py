@@ -1,0 +1,106 @@
+"""What jobs use is sampled while they run, kept when they have ended, and shown."""
+import signal
+
+import pytest
+
+from conftest import wait_for
+from parts import Parts
+
+MIB = 1 << 20
+
+# Takes 120 MiB, one CPU and a second process for as long as the file is not there, and writes 4 MiB to a disk.
+BUSY = r'''
+import os, sys, time
+held = bytearray(120 << 20)
+for i in range(0, len(held), 4096): held[i] = 1
+with open(sys.argv[1] + '.written', 'wb') as f:
+    f.write(b'x' * (4 << 20))
+    f.flush()
+    os.fsync(f.fileno())
+os.system('sleep 60 &')
+while not os.path.exists(sys.argv[1]):
+    for i in range(100000): pass
+os.system('pkill -P %d sleep' % os.getpid())
+'''
+
+
+@pytest.fixture
+def parts(tmp_path):
+    cluster = Parts(str(tmp_path / 'cluster'))
+    cluster.start_master()
+    cluster.start_worker(1, '--cpus', '4')
+    cluster.wait_nodes(1)
+    yield cluster
+    cluster.stop()
+
+
+def usage(cluster, job):
+    import json
+    import urllib.request
+    token = open(cluster.environment['ROTA_TOKEN_FILE'], encoding='ascii').read().strip()
+    request = urllib.request.Request(f'http://127.0.0.1:{cluster.port}/v1/jobs/{job}/usage', headers={'Authorization': 'Bearer ' + token})
+    with urllib.request.urlopen(request, timeout=30) as reply:
+        return json.load(reply)
+
+
+def check_points(points):
+    for before, after in zip(points, points[1:]):
+        assert after['at_s'] > before['at_s']
+        for counter in ('cpu_s', 'read_bytes', 'written_bytes'):
+            assert after[counter] >= before[counter], (counter, points)
+    for point in points:
+        assert point['mem_max_bytes'] >= point['mem_bytes']
+
+
+def test_samples_of_a_running_job_survive_everybody(parts, tmp_path):
+    done = str(tmp_path / 'done')
+    job = int(parts.ok('submit', '--mem', '1G', '--', '/usr/bin/python3', '-c', BUSY, done))
+    live = wait_for(lambda: (lambda u: u if u['now'] and len(u['samples']['points']) >= 3 else None)(usage(parts, job)), 'samples')
+    assert live['now']['attempts'] == 1
+    assert 120 * MIB <= live['now']['mem_bytes'] < 400 * MIB
+    assert live['now']['processes'] >= 2
+    assert live['samples']['attempt'] == 1
+    points = live['samples']['points']
+    check_points(points)
+    assert points[0]['at_s'] >= 1, 'nothing is sampled in the first second'
+    assert points[-1]['cpu_s'] > 0.5
+    assert points[-1]['written_bytes'] >= 4 * MIB or points[-1]['written_bytes'] == 0  # 0: the file system has no disk
+    shown = parts.ok('show', str(job))
+    assert ' of 1G memory' in shown and 'processes now' in shown, shown
+
+    parts.crash('worker-1')  # the master keeps what it was told
+    parts.start_worker(1)
+    begun = len(points)
+    wait_for(lambda: len(usage(parts, job)['samples']['points']) > begun + 1, 'samples by the next worker')
+    assert usage(parts, job)['samples']['points'][0] == points[0]
+    parts.crash('master')  # the worker tells the next one what it has
+    parts.start_master()
+    again = wait_for(lambda: (lambda u: u if u['now'] else None)(usage(parts, job)), 'samples at the next master')
+    check_points(again['samples']['points'])
+    assert len(again['samples']['points']) >= 2
+
+    open(done, 'w', encoding='ascii').close()
+    parts.ok('wait', str(job))
+    kept = usage(parts, job)
+    assert kept['now'] is None and kept['rss_max_bytes'] >= 120 * MIB
+    assert kept['cpu_s'] >= kept['samples']['points'][-1]['cpu_s'] - 0.01
+    check_points(kept['samples']['points'])
+    for options in ((), ('--snapshot-records', '1')):  # from the journal, and from a snapshot
+        parts.crash('master', signal.SIGTERM)
+        parts.start_master(*options)
+        assert usage(parts, job)['samples'] == kept['samples']
+
+
+def test_short_jobs_and_arrays(parts):
+    job = int(parts.ok('submit', '--wait', '--', 'true'))
+    short = usage(parts, job)
+    assert short['samples'] is None and short['now'] is None and short['attempts'] == 1
+    array = int(parts.ok('submit', '--array', '1-2', '--', 'sleep', '60'))
+    both = wait_for(lambda: (lambda u: u if u['now'] and u['now']['attempts'] == 2 else None)(usage(parts, array)), 'both tasks')
+    assert both['samples'] is None and both['now']['processes'] == 2
+    one = usage(parts, f'{array}_2')
+    assert one['now']['attempts'] == 1 and one['samples']['points'][-1]['processes'] == 1
+    parts.ok('cancel', str(array))
+    parts.rota('wait', str(array))
+    wait_for(lambda: usage(parts, array)['now'] is None, 'nothing runs')
+    assert usage(parts, f'{array}_2')['samples']['points']
