@@ -135,6 +135,8 @@ static bool catch_up_all(struct sse_client *c, struct bytes records)
         struct err err;
         int rc = record_decode(&at, end, &r, &err);
         check(rc == 0); /* We encoded it. */
+        if (r.seq > c->x->m->committed_seq)
+            break; /* The store has written it, but has not said so yet: it comes with the feed. */
         room = catch_up_one(c, &r, &text);
     }
     return room;

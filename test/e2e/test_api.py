@@ -918,7 +918,9 @@ def read_events(answer, until):
     """Events as (id, name, data) up to and including the first that `until` accepts."""
     event, events = {}, []
     while True:
-        line = answer.readline().decode().rstrip('\n')
+        raw = answer.readline()
+        assert raw, f'the stream ended after {events[-1:]}'
+        line = raw.decode().rstrip('\n')
         if line.startswith(':') or line.startswith('retry:'):
             continue
         if line:
@@ -989,6 +991,35 @@ def test_events_from_the_beginning_reach_the_present(api):
     connection.close()
     assert events[0][1] == 'master.epoch'
     assert [e[0] for e in events] == list(range(1, len(events) + 1))
+
+
+def test_streams_catch_up_with_a_journal_that_grows(api):
+    """What the store has written, and the loop has not heard of yet, comes once, and in its place."""
+    done, problems = threading.Event(), []
+
+    def submit():
+        try:
+            while not done.is_set():
+                api.submit('true', hold=True, name='grows-1')
+        except Exception as problem:  # pylint: disable=broad-except
+            problems.append(problem)
+
+    threads = [threading.Thread(target=submit) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(100):
+            since = api.get('/v1/stats')['store']['last_seq'] - 1
+            connection, answer = open_stream(api, f'/v1/events?since={since}')
+            events = read_events(answer, lambda e: e[0] > since + 4)  # pylint: disable=cell-var-from-loop
+            connection.close()
+            assert [e[0] for e in events] == list(range(since + 1, since + 1 + len(events)))
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+        api.post('/v1/jobs/grows-*/cancel')
+    assert not problems, problems
 
 
 def test_a_stream_that_is_not_read_gets_a_gap_and_holds_up_nobody(api):

@@ -72,7 +72,7 @@ static void test_random(void **state)
             int64_t at_ms = timeline_first(&t, &capacity, &need, from_ms, duration_ms, limit_ms, &work);
             assert_int_equal(at_ms, first_of_table(table, &need, from_ms, duration_ms, limit_ms));
             assert_true(work <= t.count);
-            if (at_ms + duration_ms < SPAN && count < 40) {
+            if (at_ms < SPAN - duration_ms && count < 40) {
                 bool endless = prng_below(&p, 20) == 0 && fits_at(table, &need, at_ms, SPAN);
                 all[count] = (struct taken){ at_ms, endless ? TIMELINE_NEVER : at_ms + duration_ms, need, true };
                 timeline_take(&t, all[count].from_ms, all[count].until_ms, &need);
