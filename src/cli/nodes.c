@@ -104,6 +104,13 @@ static void tell_machine(const json_t *node, struct buf *out)
     } else {
         buf_str(out, "not known now");
     }
+    const json_t *gpus = json_object_get(machine, "gpus");
+    if (json_is_object(gpus)) {
+        buf_printf(out, ", %.2f of %g GPUs with ", json_real_of(gpus, "used", 0), json_real_of(gpus, "count", 0));
+        human_size(out, gpus, "mem_used_bytes");
+        buf_str(out, " of ");
+        human_size(out, gpus, "mem_bytes");
+    }
     buf_str(out, "\n  disk: ");
     human_size(out, machine, "disk_free_bytes");
     buf_str(out, " free of ");

@@ -131,7 +131,7 @@ static void queues_refresh(const struct master *m)
 
 static void nodes_refresh(struct master *m)
 {
-    double used_milli = 0, used_bytes = 0, silent_ms = 0;
+    double used_milli = 0, used_bytes = 0, gpu_milli = 0, gpu_bytes = 0, silent_ms = 0;
     size_t count = sched_view_nodes(m->sched);
     for (uint32_t id = 1; id <= count; id++) {
         struct node_view v;
@@ -140,6 +140,9 @@ static void nodes_refresh(struct master *m)
         if (v.state == NODE_READY) {
             used_milli += (double)v.cpu_used_milli;
             used_bytes += (double)v.mem_used_bytes;
+            const struct node_report *told = node_reports_of(m->reports, v.id);
+            gpu_milli += told ? (double)told->gpu_used_milli : 0;
+            gpu_bytes += told ? (double)told->gpu_mem_used_bytes : 0;
         }
         bool wanted = v.state != NODE_REMOVED && v.state != NODE_DRAINED;
         if (wanted && (double)v.heard_ago_ms > silent_ms)
@@ -147,6 +150,8 @@ static void nodes_refresh(struct master *m)
     }
     metric_set(M_CPU_USED_CORES, used_milli / 1000);
     metric_set(M_MEMORY_USED_BYTES, used_bytes);
+    metric_set(M_GPU_USED, gpu_milli / 1000);
+    metric_set(M_GPU_MEMORY_USED_BYTES, gpu_bytes);
     metric_set(M_NODE_SILENT_SECONDS, silent_ms / 1000);
     for (int state = NODE_NONE + 1; state < NODE_STATES; state++)
         metric_total_label(M_NODE_CHANGES, node_state_name((enum node_state)state),

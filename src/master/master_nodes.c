@@ -48,6 +48,16 @@ static void report_json(struct master *m, struct json_out *j, node_id id)
     } else {
         json_null(j, "pressure_percent");
     }
+    if (r->gpus) {
+        json_open(j, "gpus", '{');
+        json_u64(j, "count", r->gpus);
+        json_num(j, "used", (double)r->gpu_used_milli / 1000, 3);
+        json_u64(j, "mem_used_bytes", r->gpu_mem_used_bytes);
+        json_u64(j, "mem_bytes", r->gpu_mem_bytes);
+        json_close(j, '}');
+    } else {
+        json_null(j, "gpus");
+    }
     json_close(j, '}');
 }
 

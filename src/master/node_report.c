@@ -34,6 +34,10 @@ void node_reports_note(struct node_reports *r, node_id node, const struct messag
     report->enforces = text.data ? buf_take(&text) : mem_str("");
     report->disk_bytes = told->node_report.disk_bytes;
     report->disk_free_bytes = told->node_report.disk_free_bytes;
+    report->gpus = told->node_report.gpus;
+    report->gpu_used_milli = told->node_report.gpu_used_milli;
+    report->gpu_mem_used_bytes = told->node_report.gpu_mem_used_bytes;
+    report->gpu_mem_bytes = told->node_report.gpu_mem_bytes;
     report->has_pressure = told->node_report.has_pressure;
     memcpy(report->pressure, told->node_report.pressure, sizeof report->pressure);
 }

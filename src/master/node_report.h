@@ -9,6 +9,8 @@ struct node_report {
     uint64_t disk_bytes, disk_free_bytes;
     uint32_t pressure[PRESSURES];
     bool has_pressure;
+    uint32_t gpus; /* that tell of their use; 0: it is not known */
+    uint64_t gpu_used_milli, gpu_mem_used_bytes, gpu_mem_bytes;
 };
 
 struct node_reports;

@@ -683,6 +683,10 @@ static bool add_node_report(struct wire_writer *w, const struct message *m)
     out->enforces = data_of(text_cut(m->node_report.enforces));
     out->disk_bytes = m->node_report.disk_bytes;
     out->disk_free_bytes = m->node_report.disk_free_bytes;
+    out->gpus = m->node_report.gpus;
+    out->gpu_used_milli = m->node_report.gpu_used_milli;
+    out->gpu_mem_used_bytes = m->node_report.gpu_mem_used_bytes;
+    out->gpu_mem_bytes = m->node_report.gpu_mem_bytes;
     if (m->node_report.has_pressure) {
         out->pressure = arena_copy(&w->arena, m->node_report.pressure, sizeof m->node_report.pressure);
         out->n_pressure = PRESSURES;

@@ -372,6 +372,10 @@ static enum verdict take_node_report(struct decoder *d, size_t row, size_t at, s
     m->node_report.enforces = bytes_from(&in->enforces);
     m->node_report.disk_bytes = in->disk_bytes;
     m->node_report.disk_free_bytes = in->disk_free_bytes;
+    m->node_report.gpus = in->gpus;
+    m->node_report.gpu_used_milli = in->gpu_used_milli;
+    m->node_report.gpu_mem_used_bytes = in->gpu_mem_used_bytes;
+    m->node_report.gpu_mem_bytes = in->gpu_mem_bytes;
     m->node_report.has_pressure = in->n_pressure != 0;
     for (size_t i = 0; i < PRESSURES; i++)
         m->node_report.pressure[i] = in->n_pressure ? in->pressure[i] : 0;

@@ -191,6 +191,10 @@ static void expect_message(const struct message *a, const struct message *b)
         assert_int_equal(a->node_report.disk_bytes, b->node_report.disk_bytes);
         assert_int_equal(a->node_report.disk_free_bytes, b->node_report.disk_free_bytes);
         assert_int_equal(a->node_report.has_pressure, b->node_report.has_pressure);
+        assert_int_equal(a->node_report.gpus, b->node_report.gpus);
+        assert_int_equal(a->node_report.gpu_used_milli, b->node_report.gpu_used_milli);
+        assert_int_equal(a->node_report.gpu_mem_used_bytes, b->node_report.gpu_mem_used_bytes);
+        assert_int_equal(a->node_report.gpu_mem_bytes, b->node_report.gpu_mem_bytes);
         assert_memory_equal(a->node_report.pressure, b->node_report.pressure, sizeof a->node_report.pressure);
         return;
     case MSG_USAGE:
@@ -388,6 +392,10 @@ static struct message some_message(struct prng *p, struct arena *a, enum message
         m.node_report.enforces = some_text(p, a, 600);
         m.node_report.disk_bytes = wide(p);
         m.node_report.disk_free_bytes = wide(p);
+        m.node_report.gpus = (uint32_t)prng_below(p, 16);
+        m.node_report.gpu_used_milli = wide(p);
+        m.node_report.gpu_mem_used_bytes = wide(p);
+        m.node_report.gpu_mem_bytes = wide(p);
         m.node_report.has_pressure = prng_chance(p, 0.5);
         for (int i = 0; i < PRESSURES; i++)
             m.node_report.pressure[i] = m.node_report.has_pressure ? (uint32_t)prng_below(p, 10001) : 0;

@@ -22,6 +22,7 @@
 #include "wire/wire.h"
 #include "worker/account.h"
 #include "worker/environment.h"
+#include "worker/gpu_meter.h"
 #include "worker/journal_writer.h"
 #include "worker/log_keeper.h"
 #include "worker/machine.h"
@@ -95,6 +96,7 @@ struct worker {
     uint64_t journal_bytes, snapshot_bytes;
     bool journal_low, space_low;
     struct loop_timer *space_timer, *report_timer;
+    struct gpu_meter *gpus; /* NULL: there are none */
     struct machine_meter meter;
     struct machine_load load;
     int64_t load_at_ms;
@@ -702,6 +704,11 @@ static void report_node(void *arg)
     m.node_report.enforces = arena_bytes(&w->sending, bytes_str(w->exec->ops->enforces(w->exec)));
     m.node_report.disk_bytes = machine_disk_bytes(w->state.dir);
     m.node_report.disk_free_bytes = free_bytes == UINT64_MAX ? 0 : free_bytes;
+    struct gpu_load gpus = gpu_meter_load(w->gpus);
+    m.node_report.gpus = gpus.count;
+    m.node_report.gpu_used_milli = gpus.used_milli;
+    m.node_report.gpu_mem_used_bytes = gpus.mem_used_bytes;
+    m.node_report.gpu_mem_bytes = gpus.mem_bytes;
     m.node_report.has_pressure = machine_pressure("", &pressure);
     m.node_report.pressure[PRESSURE_CPU] = pressure.cpu;
     m.node_report.pressure[PRESSURE_MEMORY] = pressure.memory;
@@ -746,6 +753,9 @@ static void show_resources(const struct worker *w, const struct agent_stats *sta
     metric_set(M_WORKER_MEMORY_USED_BYTES, (double)w->load.mem_used_bytes);
     metric_set(M_WORKER_GPU_CAPACITY, (double)have->v[RES_GPU] / 1000);
     metric_set(M_WORKER_GPU_ALLOCATED, (double)given->v[RES_GPU] / 1000);
+    struct gpu_load gpus = gpu_meter_load(w->gpus);
+    metric_set(M_WORKER_GPU_USED, (double)gpus.used_milli / 1000);
+    metric_set(M_WORKER_GPU_MEMORY_USED_BYTES, (double)gpus.mem_used_bytes);
     metric_set(M_DISK_FREE_BYTES, (double)machine_free_bytes(w->state.dir));
     metric_set(M_WORKER_DISK_BYTES, (double)machine_disk_bytes(w->state.dir));
     metric_set(M_WORKER_DISK_LOW, w->space_low);
@@ -1006,6 +1016,8 @@ static int open_rest(struct worker *w, struct err *err)
     log_keeper_look(w->keeper); /* What there is of earlier jobs counts from the first minute. */
     w->space_timer = loop_timer_add(w->loop, look_at_space, w);
     w->report_timer = loop_timer_add(w->loop, report_node, w);
+    if (w->capacity.v[RES_GPU] && !is_fake(w->config))
+        w->gpus = gpu_meter_new(w->loop);
     look_at_space(w);
 
     struct bus_address address = { .role = BUS_ROLE_WORKER, .url = w->config->bus_url };
@@ -1073,6 +1085,7 @@ static void stop(struct worker *w)
     usage_keeper_free(w->usage);
     loop_timer_remove(w->space_timer);
     loop_timer_remove(w->report_timer);
+    gpu_meter_free(w->gpus);
     if (w->exec)
         w->exec->ops->close(w->exec);
     agent_free(w->agent);

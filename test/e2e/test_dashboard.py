@@ -4,7 +4,6 @@ import json
 import os
 import shlex
 import subprocess
-import threading
 import time
 
 import pytest
@@ -236,12 +235,12 @@ def test_search(page, api):
 def test_a_job_as_it_runs(page, api, tmp_path):
     gate = tmp_path / 'gate'
     os.mkfifo(gate)
-    job = submit(api, f'echo first line; while read line < {gate}; do echo "$line"; [ "$line" = end ] && exit 5; done', name='gated', mem='64M')
+    job = submit(api, f'echo first line; while read line; do echo "$line"; [ "$line" = end ] && exit 5; done < {gate}', name='gated', mem='64M')
+    pipe = open(gate, 'w', encoding='utf-8')  # waits for the job
 
     def write(text):
-        thread = threading.Thread(target=lambda: gate.write_text(text + '\n'), daemon=True)
-        thread.start()
-        thread.join(PATIENCE_S)
+        pipe.write(text + '\n')
+        pipe.flush()
 
     page.go(f'#/jobs/{job}')
     page.wait_text('gated', 'h1')
@@ -253,6 +252,7 @@ def test_a_job_as_it_runs(page, api, tmp_path):
     print(f'a line of the log was seen after {time.monotonic() - begun:.2f} s')
     assert page.run('[...document.querySelectorAll(".log .f-2")].map(e => e.innerText)') == ['green']
     write('end')
+    pipe.close()
     page.wait_text('failed', '.title')
     page.wait_text('exit 5', '.title')
     page.wait_text('exit 5', '.timeline')
@@ -263,8 +263,10 @@ def test_a_job_as_it_runs(page, api, tmp_path):
     page.wait_text('job.ended', '.job')
     page.key('r')
     confirm(page, 'once more', f'rota retry {job}')
-    newest = api.get('/v1/jobs?limit=1')['jobs'][0]['id']
-    assert newest > job and api.get(f'/v1/jobs/{newest}')['retry_of'] == job
+    again = lambda: [j['id'] for j in api.get('/v1/jobs?limit=5')['jobs'] if j['id'] > job]  # noqa: E731
+    wait_for(again, 'there is a new job')
+    newest = again()[0]
+    assert api.get(f'/v1/jobs/{newest}')['retry_of'] == job
     api.call('POST', f'/v1/jobs/{newest}/cancel', {})
 
 
@@ -364,6 +366,30 @@ def test_nodes(page, api):
     page.expected = ('404',)
     page.go('#/nodes/nobody')
     page.wait_text('there is no node "nobody"', '.failure')
+
+
+def test_a_node_that_is_lost(browser):
+    master = Master()
+    try:
+        master.start('--heartbeat', '200ms', '--suspect', '600ms', '--lease', '1500ms', '--down', '2s', '--grace-start', '0s')
+        master.worker('n1')
+        lost = master.worker('n2')
+        page = browser.page(f'http://127.0.0.1:{master.port}')
+        page.sign_in(master.token)
+        page.go('#/nodes')
+        page.wait('document.querySelectorAll(".rows .node-row").length === 2', 'both')
+        lost.kill()
+        lost.wait()
+        page.wait_text('down', '.rows')
+        page.wait('[...document.querySelectorAll(".rows .node-row span")].some(e => e.title.includes("nobody knows how many used"))', 'nothing is made up')
+        page.wait('document.querySelectorAll(".rows .node-row").length === 2', 'both are still there')
+        page.go('#/nodes/n2')
+        page.wait_text('not known now', '.facts')
+        page.wait_text('not connected', '.title')
+        page.check()
+        page.close()
+    finally:
+        master.stop()
 
 
 def test_queues(page, api):

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from conftest import wait_for
+from conftest import ROOT, wait_for
 from test_api import Master, api  # noqa: F401  (api: a fixture)
 
 OWN = {'Sec-Fetch-Site': 'same-origin'}
@@ -57,6 +57,12 @@ def test_the_page_is_small(api):
     files = re.findall(r'(?:src|href)="(/[^"]+)"', api.call('GET', '/', token=None).body.decode())
     sizes = {f: len(api.call('GET', f, headers={'Accept-Encoding': 'gzip'}, token=None).body) for f in files}
     assert sum(sizes.values()) < 150_000, sizes
+
+
+def test_the_types_of_the_page_hold():
+    checked = subprocess.run(['node', 'node_modules/typescript/bin/tsc', '--noEmit'], cwd=os.path.join(ROOT, 'web'), stdin=subprocess.DEVNULL,
+                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=600, check=False)
+    assert checked.returncode == 0, checked.stdout.decode()
 
 
 # --- signing in and out ---

@@ -144,6 +144,8 @@ struct message {
             uint64_t disk_bytes, disk_free_bytes; /* of the state directory; 0: unknown */
             uint32_t pressure[PRESSURES];
             bool has_pressure;
+            uint32_t gpus; /* that tell of their use; 0: it is not known */
+            uint64_t gpu_used_milli, gpu_mem_used_bytes, gpu_mem_bytes; /* of all together; a busy one counts 1000 */
         } node_report;
     };
 };

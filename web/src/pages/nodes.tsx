@@ -25,9 +25,9 @@ function NodeRow({ n, here }: { n: Node; here: boolean }) {
       <State of={n.state} />
       <span class="muted c-why" title={n.reason ? plain(n.reason) : ''}>{n.reason ? plain(n.reason) : ''}</span>
       <span class="n">{n.running}{n.waiting ? <small class="muted"> +{n.waiting}</small> : null}</span>
-      <span title={`${cpus(n.allocated.cpus)} of ${cpus(n.capacity.cpus)} CPUs allocated, ${n.used ? cpus(n.used.cpus) : 'nobody knows how many'} used`}><Meter allocated={n.allocated.cpus} used={n.used.cpus} capacity={n.capacity.cpus} /></span>
+      <span title={`${cpus(n.allocated.cpus)} of ${cpus(n.capacity.cpus)} CPUs allocated, ${n.used ? cpus(n.used.cpus) : 'nobody knows how many'} used`}><Meter allocated={n.allocated.cpus} used={n.used?.cpus} capacity={n.capacity.cpus} /></span>
       <small class="muted c-num">{cpus(n.allocated.cpus)} / {cpus(n.capacity.cpus)}</small>
-      <span title={`${bytes(n.allocated.mem_bytes)} of ${bytes(n.capacity.mem_bytes)} allocated, ${n.used ? bytes(n.used.mem_bytes) : 'nobody knows how much'} used`}><Meter allocated={n.allocated.mem_bytes} used={n.used.mem_bytes} capacity={n.capacity.mem_bytes} /></span>
+      <span title={`${bytes(n.allocated.mem_bytes)} of ${bytes(n.capacity.mem_bytes)} allocated, ${n.used ? bytes(n.used.mem_bytes) : 'nobody knows how much'} used`}><Meter allocated={n.allocated.mem_bytes} used={n.used?.mem_bytes} capacity={n.capacity.mem_bytes} /></span>
       <small class="muted c-num">{bytes(n.allocated.mem_bytes)} / {bytes(n.capacity.mem_bytes)}</small>
       <small class="muted c-gpu">{n.capacity.gpus ? `${cpus(n.allocated.gpus)} / ${cpus(n.capacity.gpus)}` : ''}</small>
       <span class="n muted c-load">{n.used?.load.toFixed(1) ?? '–'}</span>
@@ -96,7 +96,7 @@ export function NodePage({ name }: { name: string }) {
   if (!node) return <div class="page">{error ? <><Failure of={error} again={refresh} /><p><a href="#/nodes">All nodes</a></p></> : <Loading />}</div>
   const rows: [string, number, number | undefined, number, (n: number) => string][] = [
     ['CPU', node.allocated.cpus, node.used?.cpus, node.capacity.cpus, cpus], ['Memory', node.allocated.mem_bytes, node.used?.mem_bytes, node.capacity.mem_bytes, bytes],
-    ['GPU', node.allocated.gpus, undefined, node.capacity.gpus, cpus],
+    ['GPU', node.allocated.gpus, node.machine?.gpus?.used, node.capacity.gpus, cpus],
     ...Object.entries(node.capacity.resources).map(([k, v]) => [plain(k), node.allocated.resources[k] ?? 0, undefined, v, number] as [string, number, undefined, number, (n: number) => string]),
   ]
   return (
@@ -115,6 +115,7 @@ export function NodePage({ name }: { name: string }) {
         <Panel title="Node">
           <dl class="facts"><dt>Heard</dt><dd>{heard(node)}</dd><dt>Load</dt><dd>{node.used?.load.toFixed(2) ?? 'not known now'}</dd><dt>Running</dt><dd>{number(node.running)}{node.waiting ? `, ${node.waiting} wait there for a place` : ''}</dd><dt>Version</dt><dd><Text of={node.version} /></dd>
             {node.machine && <><dt>Disk</dt><dd>{bytes(node.machine.disk_free_bytes)} free of {bytes(node.machine.disk_bytes)}</dd></>}
+            {node.machine?.gpus && <><dt>GPU memory</dt><dd>{bytes(node.machine.gpus.mem_used_bytes)} of {bytes(node.machine.gpus.mem_bytes)} used</dd></>}
             {node.machine?.pressure_percent && <><dt>Pressure</dt><dd>CPU {node.machine.pressure_percent.cpu.toFixed(1)} %, memory {node.machine.pressure_percent.memory.toFixed(1)} %, disk {node.machine.pressure_percent.io.toFixed(1)} %</dd></>}
             {node.machine && <><dt>It can do</dt><dd>{plain(node.machine.enforces).split('; ').map((e) => <div key={e}>{e}</div>)}</dd></>}
           </dl>
