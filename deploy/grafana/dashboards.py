@@ -86,6 +86,7 @@ SCHEDULING = [
     ('The scheduler', [
         ('From decision to start', 'lines', 's', 'How long a placed task takes to start.', quantiles('rota_dispatch_seconds')),
         ('Estimates are off by', 'lines', 's', 'Distance between the expected and the real end of attempts.', quantiles('rota_run_estimate_error_seconds')),
+        ('Starts are off by', 'lines', 's', 'Distance between the first estimate of a start and the start.', quantiles('rota_start_estimate_error_seconds')),
         ('Cycle', 'lines', 's', 'Time of one scheduling cycle.', quantiles('rota_scheduler_cycle_seconds')),
         ('Placements', 'lines', 'ops', 'Tasks placed on a node a second.', [(rate('rota_scheduler_placements_total'), 'placed')]),
         ('Shapes', 'lines', 'none', 'Different requests: what a cycle costs goes with them.', [('sum(rota_scheduler_shapes)', 'shapes')]),

@@ -541,6 +541,37 @@ static void show_usage(struct client *c, const struct job_ref *ref, struct buf *
     line_text(out, "used", buf_bytes(&text));
 }
 
+/* When it is to start; of one that has started, how far off that was. */
+static void show_estimate(struct client *c, const struct job_ref *ref, struct buf *out)
+{
+    autobuf struct buf path = BUF_INIT, text = BUF_INIT;
+    autojson json_t *estimate = NULL;
+    buf_printf(&path, "/v1/estimate/%llu", (unsigned long long)ref->job);
+    if (ref->has_index)
+        buf_printf(&path, "?task=%u", ref->index);
+    if (client_json(c, "GET", path.data, bytes_of(NULL, 0), &estimate, NULL) < 0)
+        return;
+    const json_t *history = json_object_get(estimate, "history");
+    if (strcmp(json_text(json_object_get(estimate, "because"), "reason", ""), "not_waiting") != 0) {
+        estimate_words(estimate, &text);
+        line_text(out, "start", buf_bytes(&text));
+        buf_clear(&text);
+    }
+    if (!json_array_size(history))
+        return;
+    buf_printf(&text, "%s at first", json_text(json_array_get(history, 0), "start_at", "?"));
+    if (json_int(estimate, "changes", 0))
+        buf_printf(&text, ", changed %lld time%s", (long long)json_int(estimate, "changes", 0),
+                   json_int(estimate, "changes", 0) == 1 ? "" : "s");
+    if (json_is_number(json_object_get(estimate, "error_s"))) {
+        double error_s = json_real_of(estimate, "error_s", 0);
+        buf_str(&text, "; it started ");
+        human_duration(&text, error_s < 0 ? -error_s : error_s);
+        buf_str(&text, error_s < 0 ? " sooner" : " later");
+    }
+    line_text(out, "estimated", buf_bytes(&text));
+}
+
 static int show_one(struct client *c, const struct args *args, const char *operand, bool again)
 {
     struct err err;
@@ -557,6 +588,7 @@ static int show_one(struct client *c, const struct args *args, const char *opera
     if (again)
         buf_char(&out, '\n');
     show_job(job, &out);
+    show_estimate(c, &ref, &out);
     show_usage(c, &ref, &out);
     show_attempts(c, &ref, &out);
     out_flush(&out);

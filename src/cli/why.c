@@ -163,6 +163,43 @@ static void details(struct buf *out, const json_t *why, const char *reason)
                    before == 1 ? "goes" : "go");
 }
 
+/* "in 12m on node n1 (2026-01-01T00:00:00.000Z)" */
+static void start_words(const json_t *estimate, struct buf *out)
+{
+    int64_t in_ms = time_of(estimate, "start_at") - time_of(estimate, "made_at");
+    const char *node = json_text(estimate, "node", NULL);
+    if (in_ms > 1000) {
+        buf_str(out, "in ");
+        human_duration(out, (double)in_ms / 1000);
+    } else {
+        buf_str(out, "now");
+    }
+    if (node) {
+        buf_str(out, " on node ");
+        text_clean(out, bytes_str(node));
+    }
+    buf_printf(out, " (%s)", json_text(estimate, "start_at", "?"));
+}
+
+void estimate_words(const json_t *estimate, struct buf *out)
+{
+    const json_t *because = json_object_get(estimate, "because");
+    if (json_is_object(because)) {
+        buf_printf(out, "no estimate, because %s", json_text(because, "text", "?"));
+        if (strcmp(json_text(because, "reason", ""), "depth") == 0)
+            buf_printf(out, ": %lld", (long long)json_int(estimate, "depth", 0));
+        return;
+    }
+    const char *basis = json_text(estimate, "basis", "");
+    start_words(estimate, out);
+    if (strcmp(basis, "usual") == 0)
+        buf_str(out, ", if what is before it takes its time limit or its usual time");
+    else if (strcmp(basis, "assumed") == 0)
+        buf_printf(out, ", but nothing is known of how long job %lld takes", (long long)json_int(estimate, "basis_job", 0));
+    else
+        buf_str(out, " at the latest, if nobody comes who goes before it");
+}
+
 void why_sentences(const json_t *why, struct buf *out)
 {
     const char *state = json_text(why, "state", "?"), *reason = json_text(why, "reason", "nothing");
@@ -181,5 +218,11 @@ void why_sentences(const json_t *why, struct buf *out)
             continue;
         buf_printf(out, "Also: %s.\n", json_text(one, "text", also));
         details(out, why, also);
+    }
+    const json_t *estimate = json_object_get(why, "estimate");
+    if (json_is_object(estimate) && strcmp(reason, "nothing") != 0) {
+        buf_str(out, "Start: ");
+        estimate_words(estimate, out);
+        buf_str(out, ".\n");
     }
 }

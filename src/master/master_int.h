@@ -238,6 +238,9 @@ void job_json(struct master *m, struct json_out *j, const struct job_view *v); /
 struct record_words master_words(struct master *m);       /* for wire_record_json; may read the store */
 const char *node_name_text(void *arg, uint32_t node);     /* arg: struct master */
 int job_ref_parse(struct exchange *x, job_id *job, uint32_t *task, struct job_view *view, struct err *err);
+struct estimate_view;
+struct json_out;
+void estimate_json(struct master *m, struct json_out *j, const struct estimate_view *v); /* into an object that is open */
 
 /* --- master_usage.c --- */
 void usage_heard(struct master *m, uint64_t session, const struct message *msg);

@@ -697,6 +697,11 @@ void api_job_why(struct exchange *x)
         json_null(&j, "room_node");
         json_null(&j, "room_in_s");
     }
+    struct estimate_view estimate;
+    sched_view_estimate(x->m->sched, job, task, &estimate);
+    json_open(&j, "estimate", '{');
+    estimate_json(x->m, &j, &estimate);
+    json_close(&j, '}');
     json_close(&j, '}');
     exchange_json(x, 200);
 }

@@ -76,6 +76,8 @@ void metrics_starts(struct master *m, const struct effects *fx)
             metric_observe(M_DISPATCH_SECONDS, (double)note->dispatch_ms / 1000);
         if (note->estimate_error_ms >= 0)
             metric_observe(M_RUN_ESTIMATE_ERROR_SECONDS, (double)note->estimate_error_ms / 1000);
+        if (note->start_error_ms >= 0)
+            metric_observe(M_START_ESTIMATE_ERROR_SECONDS, (double)note->start_error_ms / 1000);
     }
 }
 

@@ -404,16 +404,26 @@ def test_queues(page, api):
 def test_gantt(page, api):
     job = submit(api, 'sleep 1000', name='on-the-chart')
     wait_state(api, job, 'running')
-    page.go('#/gantt?window=300')
+    page.go('#/gantt?window=300&plan=no')
     spans = {s['node'] for s in api.get('/v1/gantt?since_s=300')['spans']}
     page.wait_text(f'on {len(spans)} node', '.title')
+    page.browser.idle(1.5)  # What ended a moment ago is at the right end, too.
     # The bar of what runs is at the right end of its node's first lanes: a click there opens the job.
     page.wait('''(() => { const c = document.querySelector('.gantt canvas'); if (!c) return false
         for (let y = 24; y < c.clientHeight; y += 7) {
             const e = new MouseEvent('click', { bubbles: true, clientX: c.getBoundingClientRect().x + c.clientWidth - 12, clientY: c.getBoundingClientRect().y + y })
             c.dispatchEvent(e); if (location.hash.startsWith('#/jobs/')) return true } return false })()''', 'a bar that can be clicked')
     page.wait_text('on-the-chart', 'h1')
-    api.call('POST', f'/v1/jobs/{job}/cancel', {})
+    # What waits is drawn where it is planned, after what runs.
+    capacity = max(n['capacity']['cpus'] for n in api.get('/v1/nodes')['nodes'])
+    waits = [submit(api, 'sleep 1000', cpus=capacity, name='planned', time_limit_s=60) for _ in range(3)]  # There are two nodes.
+    wait_for(lambda: waits[2] in [s['job'] for s in api.get('/v1/plan')['slots']], 'it is planned')
+    page.go('#/gantt?window=300')
+    page.wait_text('planned', '.legend')
+    page.go(f'#/jobs/{waits[2]}')
+    page.wait_text('Should start in', '.why-panel')
+    for one in [*waits, job]:
+        api.call('POST', f'/v1/jobs/{one}/cancel', {})
 
 
 def test_failures_are_retried_by_kind(page, api):

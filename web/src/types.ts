@@ -34,7 +34,11 @@ export type Why = {
   id: number; state: string; reason: string; text: string; all: { reason: string; text: string }[]
   nodes_ready: number; nodes_total: number
   dims: { name: string; need: number; free_most: number; capacity_most: number; nodes_refused: number }[]
-  blocked_by: number | null; jobs_before: number; due_in_s: number | null
+  blocked_by: number | null; jobs_before: number; due_in_s: number | null; estimate: Estimate
+}
+export type Estimate = {
+  start_at: Time; end_at: Time; node: string | null; basis: 'limits' | 'usual' | 'assumed' | null; basis_job: number | null; made_at: Time
+  because: { reason: string; text: string } | null; depth: number; history: { made_at: string; start_at: string }[]; changes: number; error_s: number | null
 }
 export type Usage = { requested: Amounts & { time_limit_s: number | null }; attempts: number; run_s: number; cpu_s: number; rss_max_bytes: number; cut: boolean
   now: { attempts: number; cpus: number; mem_bytes: number; processes: number } | null

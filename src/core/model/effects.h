@@ -43,6 +43,7 @@ struct start_note {
     int64_t wait_ms;           /* from when its task could run to its start; -1: it is not the task's first attempt */
     int64_t dispatch_ms;       /* from the decision to its start; -1: another master decided, or it ended */
     int64_t estimate_error_ms; /* between the end that was expected when it started and its end; -1: it started */
+    int64_t start_error_ms;    /* between the first estimate of its start and its start; -1: there was none, or it ended */
 };
 
 struct effects {

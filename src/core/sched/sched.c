@@ -106,6 +106,7 @@ void sched_free(struct sched *s)
     free(s->runs);
     pages_free(s);
     sched_slots_fini(s);
+    sched_estimates_fini(s);
     for (size_t i = 0; i < s->timers.count; i++)
         free(heap_entry(s->timers.nodes[i], struct timer, node));
     for (size_t i = 0; i < s->calendar.count; i++)
@@ -729,6 +730,7 @@ static void tick(struct sched *s)
     settle(s);
     if (s->now_ms >= s->sweep_at_ms) {
         sched_sweep(s);
+        sched_estimates_tick(s);
         s->sweep_at_ms = s->now_ms + CYCLE_SWEEP_MS;
     }
     settle(s);

@@ -111,10 +111,12 @@ void sched_note_start(struct sched *s, const struct run *r, int64_t ran_ms)
         return;
     const struct job *j = r->job;
     struct start_note note = {
-        .queue = job_class(s, j)->queue, .wait_ms = -1, .dispatch_ms = -1, .estimate_error_ms = -1
+        .queue = job_class(s, j)->queue, .wait_ms = -1, .dispatch_ms = -1, .estimate_error_ms = -1, .start_error_ms = -1
     };
-    if (r->ref.attempt == 1)
+    if (r->ref.attempt == 1) {
         note.wait_ms = not_negative(s->wall_ms - ran_ms - eligible_since(j));
+        note.start_error_ms = sched_estimate_error_ms(s, j, s->wall_ms - ran_ms);
+    }
     if (r->assigned_ms >= 0)
         note.dispatch_ms = not_negative(s->now_ms - ran_ms - r->assigned_ms);
     s->starts = mem_grow(s->starts, &s->starts_cap, s->starts_count + 1, sizeof *s->starts);
@@ -129,6 +131,7 @@ void sched_note_end(struct sched *s, const struct run *r)
     struct start_note note = { .queue = job_class(s, r->job)->queue,
                                .wait_ms = -1,
                                .dispatch_ms = -1,
+                               .start_error_ms = -1,
                                .estimate_error_ms = error_ms < 0 ? -error_ms : error_ms };
     s->starts = mem_grow(s->starts, &s->starts_cap, s->starts_count + 1, sizeof *s->starts);
     s->starts[s->starts_count++] = note;

@@ -254,6 +254,8 @@ static struct search *search_for(struct round *r, const struct demand *d, int64_
     r->searches = mem_grow(r->searches, &r->searches_cap, r->searches_count + 1, sizeof *r->searches);
     struct search *h = &r->searches[r->searches_count++];
     *h = (struct search){ .demand = d, .length_ms = length_ms };
+    if (!r->keep) /* What is only to be told must not take long, however different those that wait are. */
+        r->work_left -= r->work_left < r->s->nodes_count / 4 ? r->work_left : r->s->nodes_count / 4;
     for (size_t i = 0; i < r->s->nodes_count; i++) {
         struct node *n = r->s->nodes[i];
         if (takes_part(n) && resources_fit(&d->need, &n->capacity))

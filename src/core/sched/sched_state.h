@@ -79,14 +79,6 @@ struct reservation {
     struct resources extra;      /* free there at that time, beside it */
 };
 
-/* How well the lengths of those are known that have to end first. Larger is worse. */
-enum plan_basis {
-    BASIS_LIMITS,                /* all have a time limit, or nobody has to end first */
-    BASIS_USUAL,                 /* for some it is the mean of those like it that ended */
-    BASIS_NONE,                  /* of one nothing is known: config.estimate_ms was assumed */
-    BASES
-};
-
 /* One waiting task in the plan (sched_slots.c). */
 struct slot {
     struct job *job;             /* valid for the round only; later go by id */
@@ -345,6 +337,7 @@ struct sched {
     struct demand least;         /* need: not more than any parked demand's, if least_known */
     bool least_known;
     struct plan plan;
+    struct estimates *estimates; /* sched_estimate.c; NULL: nobody asked yet */
     enum order_kind order_now;   /* by which shape.key is made: config.order, while passing the head config.backfill_order */
     int64_t origin_wall_ms;      /* of submit_s: the first submission; 0: none yet */
     bool dirty;                  /* a cycle is due */
@@ -482,6 +475,12 @@ const struct slot *sched_slot(const struct sched *s, uint64_t job, uint32_t nth)
 void sched_slots_check(const struct sched *s);
 /* Whether a job that has no slot may start on the node now without taking what was promised. */
 bool sched_slots_admit(const struct sched *s, const struct node *n, const struct shape *shape);
+
+/* sched_estimate.c */
+void sched_estimates_fini(struct sched *s);
+void sched_estimates_tick(struct sched *s);                            /* looks at the plan now and then while anybody waits */
+/* Between the first estimate of its start and the start; -1: there was none. */
+int64_t sched_estimate_error_ms(struct sched *s, const struct job *j, int64_t start_wall_ms);
 
 /* sched_cycle.c */
 /* The best node that has room now, among those that `accepts` (NULL: all); NULL: there is none. */

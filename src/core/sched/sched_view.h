@@ -72,6 +72,59 @@ struct why_report {
     int64_t room_in_ms;                         /* in how long, if what runs there ends by its estimate and nobody goes before it */
 };
 
+/* How well the lengths of those are known that have to end first. Larger is worse. */
+enum plan_basis {
+    BASIS_LIMITS,                /* all have a time limit, or nobody has to end first */
+    BASIS_USUAL,                 /* for some it is the mean of those like it that ended */
+    BASIS_NONE,                  /* of one nothing is known: config.estimate_ms was assumed */
+    BASES
+};
+
+/* Why nothing is said of the start of a task. */
+#define NO_ESTIMATE_LIST(NONE) \
+    NONE(NO_ESTIMATE_KNOWN, "known", "it has one") \
+    NONE(NO_ESTIMATE_NOT_WAITING, "not_waiting", "it does not wait") \
+    NONE(NO_ESTIMATE_HELD, "held", "it is held") \
+    NONE(NO_ESTIMATE_DEPENDENCY, "dependency", "it waits for other jobs to end") \
+    NONE(NO_ESTIMATE_BEGIN, "begin", "its begin time has not come") \
+    NONE(NO_ESTIMATE_BACKOFF, "backoff", "it failed and waits before it is tried again") \
+    NONE(NO_ESTIMATE_ARRAY_LIMIT, "array_limit", "as many tasks of its array run as its limit allows") \
+    NONE(NO_ESTIMATE_LIMIT, "limit", "a limit keeps it out, and when that has room is not planned") \
+    NONE(NO_ESTIMATE_STORE, "store", "the master's store is low on space, nothing is started") \
+    NONE(NO_ESTIMATE_NO_NODES, "no_nodes", "no node is ready") \
+    NONE(NO_ESTIMATE_TOO_BIG, "too_big", "no node is large enough, even when empty") \
+    NONE(NO_ESTIMATE_DEPTH, "depth", "it is behind those that the plan looks at (plan_depth)") \
+    NONE(NO_ESTIMATE_WORK, "work", "the plan had to stop before it found a place for it") \
+    NONE(NO_ESTIMATE_SOON, "soon", "the plan has not looked at it yet") \
+    NONE(NO_ESTIMATE_NO_PLAN, "no_plan", "this master makes no plan (plan_depth is 0)")
+enum no_estimate {
+#define NONE(code, name, text) code,
+    NO_ESTIMATE_LIST(NONE)
+#undef NONE
+    NO_ESTIMATES
+};
+const char *no_estimate_name(enum no_estimate none);
+const char *no_estimate_text(enum no_estimate none);
+
+struct estimate_note { int64_t made_wall_ms, start_wall_ms; };
+#define ESTIMATE_NOTES 8u
+/* When a task is to start, if what runs and what goes before it takes as long as is expected of it. Of an array: the next task. */
+struct estimate_view {
+    enum no_estimate none;                       /* NO_ESTIMATE_KNOWN: there is one, */
+    int64_t start_wall_ms, end_wall_ms;
+    node_id node;
+    enum plan_basis basis;
+    job_id basis_job;                            /* BASIS_NONE: the job of which nothing is known */
+    int64_t made_wall_ms;                        /* when the plan was made; 0: never */
+    uint32_t depth;                              /* how many waiting tasks the plan looks at */
+    struct estimate_note notes[ESTIMATE_NOTES];  /* the first one, and the last ones that were different, oldest first */
+    size_t notes_count;
+    uint32_t changes;                            /* how often it changed; may be more than there are notes */
+    int64_t started_wall_ms;                     /* its first start; 0: not yet */
+};
+/* A waiting task that has a place in the plan. */
+struct planned { job_id job; bool array; node_id node; int64_t start_wall_ms, end_wall_ms; };
+
 struct sched_stats {
     uint64_t jobs[JOB_STATES];       /* jobs by state (an array counts once) */
     uint64_t tasks[JOB_STATES];      /* tasks by state */
@@ -140,6 +193,10 @@ bool sched_view_orphan(const struct sched *s, node_id id, size_t index, struct a
 node_id sched_view_node_named(const struct sched *s, struct bytes name);              /* 0: none */
 const char *sched_view_dim(const struct sched *s, int dim);                           /* "cpus", "mem_bytes", "gpus", ...; NULL unused */
 bool sched_view_why(const struct sched *s, job_id id, uint32_t task, struct why_report *out);
+/* These two look at the plan, and make it anew if it is old: some 10 ms at most; nothing is decided by it. False: no such job or task. */
+bool sched_view_estimate(struct sched *s, job_id id, uint32_t task, struct estimate_view *out);
+/* Those of the plan in the order of the queue, at most `max`. Returns how many; *more: there are others that wait. */
+size_t sched_view_plan(struct sched *s, struct planned *out, size_t max, int64_t *made_wall_ms, bool *more);
 /* The open attempts on a node, at most `max`, those that were given to it first first. Returns how many. */
 size_t sched_view_runs(const struct sched *s, node_id node, struct run_view *out, size_t max);
 void sched_view_stats(const struct sched *s, struct sched_stats *out);

@@ -10,17 +10,20 @@ import type { Event } from '../types'
 import { Empty, Failure, Loading } from '../ui'
 
 type Span = { job: number; task: number | null; attempt: number; node: string | null; started_at: string | null; ended_at: string | null; state: string; reason: string | null }
+type Planned = { job: number; array: boolean; node: string | null; start_at: string; end_at: string }
 type Bar = { id: string; attempt: number; node: string; from: number; to: number | null; state: string; reason: string | null }
 
 const WINDOWS: [label: string, seconds: number][] = [['5 min', 300], ['15 min', 900], ['1 h', 3600], ['6 h', 21600], ['24 h', 86400]]
 const BARS_MAX = 30_000
 const LANE = 14, GAP = 6, LEFT = 130, TOP = 22
-const COLOURS: Record<string, string> = { running: 'running', succeeded: 'good', failed: 'bad', cancelled: 'cancelled', retry_wait: 'retry', uncertain: 'warn', cancelling: 'cancelled', dispatched: 'dispatched', expired: 'cancelled' }
+const COLOURS: Record<string, string> = { running: 'running', succeeded: 'good', failed: 'bad', cancelled: 'cancelled', retry_wait: 'retry', uncertain: 'warn', cancelling: 'cancelled', dispatched: 'dispatched', expired: 'cancelled', planned: 'queued' }
 
 const keyOf = (b: { id: string; attempt: number }) => `${b.id}.${b.attempt}`
 const toBar = (s: Span): Bar => ({
   id: s.task === null ? String(s.job) : `${s.job}_${s.task}`, attempt: s.attempt, node: s.node ?? '?', from: Date.parse(s.started_at ?? ''), to: s.ended_at ? Date.parse(s.ended_at) : null, state: s.state, reason: s.reason,
 })
+
+const toPlanned = (p: Planned, i: number): Bar => ({ id: String(p.job), attempt: -i, node: p.node ?? '?', from: Date.parse(p.start_at), to: Date.parse(p.end_at), state: 'planned', reason: null })
 
 // Attempts that overlap get lanes of their own, the same for as long as possible.
 function layout(bars: Bar[], from: number) {
@@ -32,7 +35,8 @@ function layout(bars: Bar[], from: number) {
   for (const node of [...byNode.keys()].sort((a, b) => a.localeCompare(b, 'en', { numeric: true }))) {
     const ends: number[] = []
     for (const bar of byNode.get(node)!.sort((a, b) => a.from - b.from || a.id.localeCompare(b.id))) {
-      let lane = ends.findIndex((end) => end <= bar.from)
+      // What runs now has no end yet; what is planned comes after it all the same.
+      let lane = ends.findIndex((end) => end <= bar.from || (bar.state === 'planned' && end === Infinity))
       if (lane < 0) lane = ends.length
       ends[lane] = bar.to ?? Infinity
       placed.push({ bar, y: y + lane * LANE })
@@ -46,7 +50,11 @@ function layout(bars: Bar[], from: number) {
 export function Gantt() {
   const seconds = Number(route.value.query.get('window')) || 900
   const wanted = route.value.query.get('node')?.toLowerCase() ?? ''
+  const future = route.value.query.get('plan') !== 'no'
   const bars = useRef(new Map<string, Bar>())
+  const expected = useRef<Bar[]>([])
+  const ahead = useRef(future)
+  ahead.current = future
   const [state, setState] = useState<'loading' | 'ready'>('loading')
   const [cut, setCut] = useState(false)
   const [error, setError] = useState<unknown>(null)
@@ -57,8 +65,10 @@ export function Gantt() {
 
   const load = async () => {
     try {
+      const planned = ahead.current ? await get<{ slots: Planned[] }>('/v1/plan?limit=5000') : null
       const answer = await get<{ spans: Span[]; cut: boolean }>(`/v1/gantt?since_s=${seconds}&limit=20000`)
       bars.current = new Map(answer.spans.map(toBar).map((b) => [keyOf(b), b]))
+      expected.current = (planned?.slots ?? []).map(toPlanned)
       setCut(answer.cut)
       setState('ready')
       setError(null)
@@ -82,11 +92,18 @@ export function Gantt() {
       if (bars.current.size > BARS_MAX) bars.current = new Map([...bars.current].sort((a, b) => b[1].from - a[1].from).slice(0, BARS_MAX / 2))
       bump((n) => n + 1)
     })
-  }, [seconds])
+  }, [seconds, future])
+  // What is planned moves with the plan; no event tells that.
+  useEffect(() => {
+    if (!future) return
+    const timer = setInterval(() => document.hidden || get<{ slots: Planned[] }>('/v1/plan?limit=5000').then((p) => { expected.current = p.slots.map(toPlanned); bump((n) => n + 1) }, () => {}), 5000)
+    return () => clearInterval(timer)
+  }, [future])
 
-  const until = now.value
-  const from = until - seconds * 1000
-  const plan = useMemo(() => layout([...bars.current.values()].filter((b) => b.node.toLowerCase().includes(wanted)), from), [version, seconds, wanted, Math.floor(until / 5000)])
+  const today = now.value
+  const until = today + (future && expected.current.length ? seconds * 500 : 0) // half as far ahead as back
+  const from = today - seconds * 1000
+  const plan = useMemo(() => layout([...bars.current.values(), ...(future ? expected.current.filter((b) => b.from < until) : [])].filter((b) => b.node.toLowerCase().includes(wanted)), from), [version, seconds, wanted, future, Math.floor(until / 5000)])
 
   useEffect(() => {
     const c = canvas.current, outer = box.current
@@ -103,7 +120,7 @@ export function Gantt() {
     const [line, muted, text] = [colour('line'), colour('muted'), colour('text')]
     pen.font = '11px system-ui, "DejaVu Sans", sans-serif'
     pen.textBaseline = 'middle'
-    const step = [10, 30, 60, 300, 900, 3600, 14400].find((s) => ((width - LEFT) * s) / seconds > 70) ?? 14400
+    const step = [10, 30, 60, 300, 900, 3600, 14400].find((s) => ((width - LEFT) * s * 1000) / (until - from) > 70) ?? 14400
     for (let t = Math.ceil(from / 1000 / step) * step; t * 1000 <= until; t += step) {
       const at = x(t * 1000)
       pen.fillStyle = line
@@ -122,8 +139,8 @@ export function Gantt() {
     }
     const colours = Object.fromEntries(Object.entries(COLOURS).map(([s, name]) => [s, colour(name)]))
     for (const { bar, y } of plan.placed) {
-      const begin = Math.max(LEFT, x(bar.from)), end = x(bar.to ?? until)
-      pen.globalAlpha = bar.to === null ? 0.95 : 0.8
+      const begin = Math.max(LEFT, x(bar.from)), end = x(bar.to ?? today)
+      pen.globalAlpha = bar.state === 'planned' ? 0.45 : bar.to === null ? 0.95 : 0.8
       pen.fillStyle = colours[bar.state] ?? muted
       pen.fillRect(begin, y, Math.max(1.5, end - begin - 0.5), LANE - 3)
       if (end - begin > 44) {
@@ -133,6 +150,10 @@ export function Gantt() {
       }
     }
     pen.globalAlpha = 1
+    if (until > today) {
+      pen.fillStyle = text
+      pen.fillRect(Math.round(x(today)), TOP - 4, 1, height)
+    }
   }, [plan, until, theme.value])
 
   const at = (e: MouseEvent) => {
@@ -140,20 +161,21 @@ export function Gantt() {
     const width = outer.clientWidth
     const t = from + ((e.offsetX - LEFT) / (width - LEFT - 10)) * (until - from)
     const slack = ((until - from) / (width - LEFT)) * 2
-    return plan.placed.find(({ bar, y }) => e.offsetY >= y && e.offsetY < y + LANE && t >= bar.from - slack && t <= (bar.to ?? until) + slack)?.bar
+    return plan.placed.find(({ bar, y }) => e.offsetY >= y && e.offsetY < y + LANE && t >= bar.from - slack && t <= (bar.to ?? today) + slack)?.bar
   }
   const move = (e: MouseEvent) => {
     const bar = at(e)
-    setTip(bar ? { x: e.clientX + 12, y: e.clientY + 12, text: `job ${bar.id}, attempt ${bar.attempt}\n${bar.state.replace(/_/g, ' ')}${bar.reason ? ` (${bar.reason})` : ''}\n${stamp(new Date(bar.from).toISOString())}, ${duration(((bar.to ?? until) - bar.from) / 1000)}\n${plain(bar.node)}` } : null)
+    setTip(bar ? { x: e.clientX + 12, y: e.clientY + 12, text: `job ${bar.id}${bar.state === 'planned' ? '' : `, attempt ${bar.attempt}`}\n${bar.state.replace(/_/g, ' ')}${bar.reason ? ` (${bar.reason})` : ''}\n${stamp(new Date(bar.from).toISOString())}, ${duration(((bar.to ?? today) - bar.from) / 1000)}\n${plain(bar.node)}` } : null)
   }
   return (
     <div class="page full">
       <div class="title">
         <h1>Timeline</h1>
-        <span class="muted">{plural(plan.placed.length, 'attempt')} on {plural(plan.rows.length, 'node')}{cut ? '; older ones are left out' : ''}</span>
-        <span class="legend">{['running', 'succeeded', 'failed', 'retry_wait', 'cancelled'].map((s) => <span key={s} class={`state s-${s}`}><i />{s === 'retry_wait' ? 'to be retried' : s} </span>)}</span>
+        <span class="muted">{plural(plan.placed.filter(({ bar }) => bar.state !== 'planned').length, 'attempt')} on {plural(plan.rows.length, 'node')}{cut ? '; older ones are left out' : ''}</span>
+        <span class="legend">{['running', 'succeeded', 'failed', 'retry_wait', 'cancelled', ...(future ? ['planned'] : [])].map((s) => <span key={s} class={`state s-${s}`}><i />{s === 'retry_wait' ? 'to be retried' : s} </span>)}</span>
         <div class="acts fields">
           <input placeholder="part of a node's name" aria-label="Node" value={route.value.query.get('node') ?? ''} onInput={(e) => setQuery({ node: e.currentTarget.value || null })} />
+          <button class={future ? 'on' : ''} onClick={() => setQuery({ plan: future ? 'no' : null })} title="where and when what waits is to start">Plan</button>
           <div class="tabs">{WINDOWS.map(([label, s]) => <button key={s} class={s === seconds ? 'on' : ''} onClick={() => setQuery({ window: String(s) })}>{label}</button>)}</div>
         </div>
       </div>

@@ -9,7 +9,7 @@ import { LogView } from '../log'
 import { go, href } from '../router'
 import { now, refresher } from '../state'
 import { bytes, clock, cpus, duration, ending, number, plain, plural, quote, since, stamp } from '../text'
-import type { Attempt, Event, Job, JobDetail, Task, TaskPage, Usage, UsagePoint, Why } from '../types'
+import type { Attempt, Estimate, Event, Job, JobDetail, Task, TaskPage, Usage, UsagePoint, Why } from '../types'
 import { Command, Copy, Dialog, Empty, Failure, Loading, Panel, Parts, State, Text, VirtualList, toast, useFetch } from '../ui'
 import { STATES } from './jobs'
 
@@ -91,6 +91,21 @@ function Timeline({ shown }: { shown: Shown }) {
   )
 }
 
+const BASIS = { limits: 'by the time limits of those before it', usual: 'by how long jobs like those before it took', assumed: 'but nothing is known of how long one before it takes' }
+
+function EstimateLine({ estimate }: { estimate: Estimate }) {
+  if (!estimate.start_at) return <p class="estimate">No estimate of its start: {plain(estimate.because?.text ?? '')}{estimate.because?.reason === 'depth' ? `: ${number(estimate.depth)}` : ''}.</p>
+  const first = estimate.history[0]
+  const inSeconds = (Date.parse(estimate.start_at) - now.value) / 1000
+  return (
+    <p class="estimate" title={estimate.history.map((h) => `${stamp(h.made_at)}: ${stamp(h.start_at)}`).join('\n')}>
+      Should start {inSeconds > 1 ? <>in <b>{duration(inSeconds)}</b></> : <b>now</b>}{estimate.node && <> on <a href={href('nodes', estimate.node)}><Text of={estimate.node} /></a></>} ({stamp(estimate.start_at)}), {BASIS[estimate.basis ?? 'limits']}
+      {estimate.basis_job !== null && <> (<a href={href('jobs', estimate.basis_job)}>job {estimate.basis_job}</a>)</>}
+      {estimate.changes > 0 && first && <span class="muted">; at first {stamp(first.start_at)}, changed {plural(estimate.changes, 'time')}</span>}
+    </p>
+  )
+}
+
 function WhyPanel({ why }: { why: Why }) {
   const say = (name: string, n: number) => (name === 'mem_bytes' ? bytes(n) : name === 'cpus' || name === 'gpus' ? cpus(n / 1000) : number(n))
   return (
@@ -103,6 +118,7 @@ function WhyPanel({ why }: { why: Why }) {
           {why.jobs_before > 0 && <li>{plural(why.jobs_before, 'job')} of the same shape before it</li>}
           {why.due_in_s !== null && <li>due in {duration(why.due_in_s)}</li>}
         </ul>
+        <EstimateLine estimate={why.estimate} />
       </div>
       {why.dims.length > 0 && (
         <table class="grid">

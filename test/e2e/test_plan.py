@@ -1,0 +1,77 @@
+"""When what waits is to start: the plan, estimates with their history and error, and why there is none."""
+import json
+import re
+import shutil
+import tempfile
+import urllib.request
+
+import pytest
+
+from conftest import wait_for
+from parts import Parts
+
+
+class Planned(Parts):
+    def http(self, path):
+        with open(self.environment['ROTA_TOKEN_FILE'], encoding='ascii') as token:
+            request = urllib.request.Request(self.environment['ROTA_MASTER'] + path, headers={'Authorization': f'Bearer {token.read().strip()}'})
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.read().decode()
+
+    def get(self, path):
+        return json.loads(self.http(path))
+
+
+@pytest.fixture
+def parts():
+    made = Planned(tempfile.mkdtemp(prefix='rota-plan-'))
+    yield made
+    made.stop()
+    shutil.rmtree(made.directory, ignore_errors=True)
+
+
+def submit(parts, cpus, run_s, limit_s=None, **more):
+    job = {'command': ['true'], 'cpus': cpus, 'simulate': {'run_s': run_s}, **more}
+    if limit_s:
+        job['time_limit_s'] = limit_s
+    return int(parts.ok('submit', '-f', '-', input=json.dumps(job)))
+
+
+def metric(parts, name):
+    text = parts.http('/metrics')
+    return float(re.search(rf'^{name} (\S+)$', text, re.M).group(1))
+
+
+def test_estimates_from_submission_to_start(parts):
+    parts.start_master('--backfill', 'easy', '--plan-depth', '4')
+    parts.start_worker(1, '--exec', 'fake', '--cpus', '4')
+    parts.wait_nodes(1)
+    runs = submit(parts, 4, 3600, 600)
+    wait_for(lambda: parts.json('show', str(runs))['state'] == 'running', 'it runs')
+    wide, behind = submit(parts, 4, 1, 1200), submit(parts, 3, 1, 60)
+    first = parts.json('why', str(wide))['estimate']
+    second = parts.json('why', str(behind))['estimate']
+    assert first['because'] is None and first['basis'] == 'limits' and first['start_at'] <= second['start_at']
+    assert first['end_at'] <= second['start_at'], 'it does not fit beside the wide one'
+    assert re.search(r'Start: in (9m|10m).* .* at the latest', parts.ok('why', str(wide))), parts.ok('why', str(wide))
+    assert re.search(r'^start +in ', parts.ok('show', str(wide)), re.M)
+
+    # Why there is none, in words.
+    held = submit(parts, 1, 1, hold=True)
+    huge = submit(parts, 64, 1)
+    far = [submit(parts, 4, 0, 60) for _ in range(4)][-1]
+    for job, reason in ((held, 'held'), (huge, 'too_big'), (far, 'depth'), (runs, 'not_waiting')):
+        estimate = parts.get(f'/v1/estimate/{job}')
+        assert estimate['because']['reason'] == reason and estimate['start_at'] is None, (reason, estimate)
+    assert 'no estimate, because it is behind those that the plan looks at (plan_depth): 4' in parts.ok('why', str(far))
+    plan = parts.get('/v1/plan?limit=2')
+    assert [slot['job'] for slot in plan['slots']] == [wide, behind] and plan['more']
+
+    # What runs ends long before its limit: the estimate follows, and how far the first one was off is kept and measured.
+    parts.ok('cancel', str(runs))
+    wait_for(lambda: parts.json('show', str(wide))['state'] == 'succeeded', 'it ran')
+    after = parts.get(f'/v1/estimate/{wide}')
+    assert after['because']['reason'] == 'not_waiting' and after['history'][0]['start_at'][:16] == first['start_at'][:16]
+    assert -610 < after['error_s'] < -300
+    assert re.search(r'^estimated +.*it started .* sooner$', parts.ok('show', str(wide)), re.M)
+    assert metric(parts, 'rota_start_estimate_error_seconds_count') >= 1
