@@ -4,9 +4,11 @@
 
 #include "cli/args.h"
 #include "cli/commands.h"
+#include "cli/sim_pods.h"
 #include "cli/sim_trace.h"
 #include "cli/term.h"
 #include "sim/fault_sim.h"
+#include "sim/pods.h"
 #include "sim/trace_sim.h"
 
 static int run_faults(const struct args *args)
@@ -40,7 +42,9 @@ static int run_sim(const struct args *args)
         say("sim: name a workload log to replay, or write `rota sim --faults --seed 1`");
         return 2;
     }
-    return args->operands_count ? sim_trace(args, args->operands[0]) : run_faults(args);
+    if (!args->operands_count)
+        return run_faults(args);
+    return args_has(args, "nodes") ? sim_pods(args, args->operands[0]) : sim_trace(args, args->operands[0]);
 }
 
 static const struct option_row options[] = {
@@ -57,9 +61,13 @@ static const struct option_row options[] = {
     { .name = "dump", .kind = OPTION_FILE, .argument = "FILE", .group = "Replay", .help = "write every start: index,id,submit,start,run,est,procs" },
     { .name = "json", .kind = OPTION_FLAG, .group = "Replay", .help = "one JSON object per replay and line" },
     { .name = "progress", .kind = OPTION_CHOICE, .argument = "HOW", .choices = "auto|plain|none", .fallback = "auto", .group = "Replay", .help = "a line on standard error that shows how far it is; by default on a terminal" },
+    { .name = "nodes", .kind = OPTION_FILE, .argument = "FILE", .group = "Placement", .help = "TRACE is a list of pods (CSV, as in the openb traces); place them on the nodes of this list" },
+    { .name = "place", .kind = OPTION_TEXT, .argument = "LIST", .fallback = "all", .group = "Placement", .help = "on which node: a list of " GPUS_POLICY_WORDS },
+    { .name = "mode", .kind = OPTION_CHOICE, .choices = "arrival|inflate", .argument = "WHICH", .fallback = "arrival", .group = "Placement", .help = "the list as it arrived, or shuffled and drawn from until --asked is reached" },
+    { .name = "asked", .kind = OPTION_COUNT, .argument = "PERCENT", .fallback = "130", .min = 1, .max = 1000, .group = "Placement", .help = "with inflate: how much of all GPUs is asked for" },
     { .name = "faults", .group = "Faults", .kind = OPTION_FLAG, .help = "master, workers, bus and store on a virtual clock, with faults drawn from the seed" },
-    { .name = "seed", .group = "Faults", .kind = OPTION_COUNT, .argument = "N", .fallback = "1", .min = 0, .max = INT64_MAX / 2, .help = "the run; the same seed is the same run, byte for byte" },
-    { .name = "seeds", .group = "Faults", .kind = OPTION_COUNT, .argument = "N", .fallback = "1", .min = 1, .max = 100000000, .help = "how many seeds, from --seed on; stops at the first that fails" },
+    { .name = "seed", .group = "Faults", .kind = OPTION_COUNT, .argument = "N", .fallback = "1", .min = 0, .max = INT64_MAX / 2, .help = "the run, also with --nodes; the same seed is the same run, byte for byte" },
+    { .name = "seeds", .group = "Faults", .kind = OPTION_COUNT, .argument = "N", .fallback = "1", .min = 1, .max = 100000000, .help = "how many seeds, from --seed on: with --nodes their mean; faults stop at the first that fails" },
     { .name = "trace", .group = "Faults", .kind = OPTION_FLAG, .help = "tell every event" },
     { 0 },
 };
@@ -70,8 +78,12 @@ const struct command command_sim = {
     .text = "TRACE is a log in the Standard Workload Format, plain or gzip. The machine is one pool of processors; a job starts and ends at "
             "whole seconds; ends come before submissions, then one scheduling cycle runs. Prints average and greatest wait, bounded "
             "slowdown (10 s), utilisation and makespan; docs/policies.md has the formulas.\n\n"
+            "With --nodes, TRACE is a list of pods: each is placed once, in order, on GPUs that are counted one by one, and never ends. Prints how "
+            "many found no place and how much of GPUs, CPUs and memory is allocated at the end, when all GPUs were asked for (@FULL) and when "
+            "the first failed (@FAIL).\n\n"
             "With --faults, exit code 1 when an invariant is violated; the last line then says which, and how to see it again.",
     .examples = "rota sim log.swf.gz --policy fifo,wfp3 --backfill easy\nrota sim log.swf --policy f1 --backfill easy --dump starts.csv\n"
+                "rota sim pods.csv.gz --nodes nodes.csv.gz --place fragmentation --mode inflate --seeds 10\n"
                 "rota sim --faults --seed 7 --trace\nrota sim --faults --seeds 1000",
     .options = options, .run = run_sim,
 };

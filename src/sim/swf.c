@@ -1,11 +1,10 @@
 #include "sim/swf.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <zlib.h>
 
 #include "base/mem.h"
+#include "sim/trace_file.h"
 
 #define FIELDS 18
 
@@ -153,27 +152,7 @@ int swf_read(struct swf *out, const char *path, struct err *err)
 {
     *out = (struct swf){ 0 };
     autobuf struct buf text = BUF_INIT;
-    errno = 0;
-    gzFile file = gzopen(path, "rbe");
-    if (!file)
-        return err_errno(err, "%s", path);
-    int got;
-    do {
-        buf_reserve(&text, 1u << 16);
-        got = gzread(file, text.data + text.size, 1u << 16);
-        if (got > 0)
-            text.size += (size_t)got;
-    } while (got > 0 && text.size <= SWF_BYTES_MAX);
-    int code = Z_OK;
-    const char *why = gzerror(file, &code);
-    int rc = 0;
-    if (got < 0 || code == Z_BUF_ERROR)
-        rc = code == Z_ERRNO ? err_errno(err, "%s", path)
-                             : err_field(err, ERR_INVALID, "trace", "get the file again: it is cut short or damaged", "%s: %s", path,
-                                         why);
-    else if (text.size > SWF_BYTES_MAX)
-        rc = err_field(err, ERR_INVALID, "trace", "replay it in parts", "%s: more than 1 GiB of text", path);
-    gzclose(file);
+    int rc = trace_file_read(&text, path, err);
     return rc < 0 ? rc : swf_parse(out, path, buf_bytes(&text), err);
 }
 

@@ -1,0 +1,9 @@
+/* sim_pods.h: `rota sim PODS.csv --nodes NODES.csv`: a list of pods placed on a list of nodes. */
+#ifndef ROTA_CLI_SIM_PODS_H
+#define ROTA_CLI_SIM_PODS_H
+
+#include "cli/args.h"
+
+int sim_pods(const struct args *args, const char *path); /* the exit code */
+
+#endif
