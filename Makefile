@@ -27,6 +27,7 @@ soak: all       ## KILLS=200 workers killed under containers; a loaded cluster a
 	@tools/install test
 	@ROTA=$(BUILD)/src/cli/rota ROTA_TEST_DOCKER_KILLS=$(or $(KILLS),200) PYTHONDONTWRITEBYTECODE=1 \
 	    $(PYTHON) -m pytest -q -p no:cacheprovider test/e2e/test_docker.py -k killed_anywhere
+	@ninja -C $(BUILD) --quiet src/core/sched_change_test && ROTA_TEST_STATES=$(or $(STATES),100000) $(BUILD)/src/core/sched_change_test
 	@$(PYTHON) test/soak.py --rota $(BUILD)/src/cli/rota --minutes $(or $(MINUTES),10)
 
 fuzz:           ## every parser of outside bytes; FUZZ_SECONDS=30 each

@@ -200,6 +200,80 @@ void estimate_words(const json_t *estimate, struct buf *out)
         buf_str(out, " at the latest, if nobody comes who goes before it");
 }
 
+/* ' --cpus 2 --mem 4G': all that it may ask for. */
+static void less_options(const json_t *change, struct buf *out)
+{
+    static const char *const keys[][2] = { { "cpus", "--cpus" }, { "mem_bytes", "--mem" }, { "gpus", "--gpus" } };
+    for (size_t i = 0; i < 3; i++) {
+        double value = json_real_of(change, keys[i][0], 0);
+        if (value <= 0)
+            continue;
+        buf_printf(out, " %s ", keys[i][1]);
+        if (i == 1)
+            format_size(out, (uint64_t)value);
+        else
+            buf_printf(out, "%g", value);
+    }
+    const char *name;
+    json_t *count;
+    json_object_foreach(json_object_get(change, "resources"), name, count)
+        buf_printf(out, " --resource %s=%lld", name, (long long)json_integer_value(count));
+}
+
+static void change_sentence(const json_t *why, const json_t *change, struct buf *out)
+{
+    const char *kind = json_text(change, "kind", "");
+    long long id = (long long)json_int(why, "id", 0);
+    bool release = json_is_true(json_object_get(change, "release"));
+    buf_str(out, "It would start now: ");
+    if (json_is_true(json_object_get(change, "raise_limits"))) {
+        const json_t *limit;
+        size_t i;
+        json_array_foreach(json_object_get(why, "limits"), i, limit)
+        {
+            struct dim d = dim_of(json_text(limit, "limit", ""));
+            buf_printf(out, "%s%s ", i ? ", and " : "", json_text(limit, "kind", "?"));
+            text_clean(out, bytes_str(json_text(limit, "name", "?")));
+            if (!*json_text(limit, "limit", "")) {
+                buf_str(out, " resumed");
+                continue;
+            }
+            buf_printf(out, " with %s raised to ", json_text(limit, "limit", "?"));
+            amount(out, &d, json_int(limit, "used", 0) + json_int(limit, "asked", 0));
+        }
+        buf_str(out, release ? ", and " : "");
+    }
+    if (release)
+        buf_printf(out, "released (`rota release %lld`)", id);
+    if (strcmp(kind, "priority") == 0)
+        buf_printf(out, "%swith a higher priority (`rota update %lld --priority %lld`)", release ? ", " : "", id,
+                   (long long)json_int(change, "priority", 0));
+    if (json_is_true(json_object_get(change, "submit_again"))) {
+        buf_str(out, "submitted again with");
+        less_options(change, out);
+        double limit_s = json_real_of(change, "time_limit_s", 0);
+        buf_str(out, limit_s > 0 ? " --time " : "");
+        if (limit_s > 0)
+            format_duration(out, (int64_t)(limit_s * 1000));
+        buf_printf(out, ", and `rota cancel %lld` after that", id);
+    }
+    buf_str(out, ".\n");
+}
+
+static void nodes_out_sentence(const json_t *out_of_work, struct buf *out)
+{
+    const char *state;
+    json_t *count;
+    bool first = true;
+    json_object_foreach((json_t *)(uintptr_t)out_of_work, state, count)
+    {
+        buf_printf(out, "%s%lld %s", first ? "Nodes that take no work: " : ", ", (long long)json_integer_value(count), state);
+        first = false;
+    }
+    if (!first)
+        buf_str(out, ".\n");
+}
+
 void why_sentences(const json_t *why, struct buf *out)
 {
     const char *state = json_text(why, "state", "?"), *reason = json_text(why, "reason", "nothing");
@@ -219,6 +293,10 @@ void why_sentences(const json_t *why, struct buf *out)
         buf_printf(out, "Also: %s.\n", json_text(one, "text", also));
         details(out, why, also);
     }
+    nodes_out_sentence(json_object_get(why, "nodes_out"), out);
+    const json_t *change = json_object_get(why, "change");
+    if (json_is_object(change))
+        change_sentence(why, change, out);
     const json_t *estimate = json_object_get(why, "estimate");
     if (json_is_object(estimate) && strcmp(reason, "nothing") != 0) {
         buf_str(out, "Start: ");

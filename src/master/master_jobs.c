@@ -649,6 +649,39 @@ static void why_limits_json(struct json_out *j, const struct why_report *r)
     json_close(j, ']');
 }
 
+static void why_change_json(struct master *m, struct json_out *j, const struct why_change *c)
+{
+    static const char *const kinds[] = {
+        [CHANGE_ALLOW] = "allow", [CHANGE_PRIORITY] = "priority", [CHANGE_TIME] = "time_limit", [CHANGE_LESS] = "less"
+    };
+    if (c->kind == CHANGE_NONE) {
+        json_null(j, "change");
+        return;
+    }
+    json_open(j, "change", '{');
+    json_cstr(j, "kind", kinds[c->kind]);
+    json_bool(j, "release", c->release);
+    json_bool(j, "raise_limits", c->raise);
+    json_bool(j, "submit_again", c->kind == CHANGE_TIME || c->kind == CHANGE_LESS);
+    if (c->kind == CHANGE_PRIORITY)
+        json_i64(j, "priority", c->priority);
+    if (c->time_limit_ms)
+        json_seconds(j, "time_limit_s", c->time_limit_ms);
+    if (c->kind == CHANGE_LESS)
+        resources_json(m, j, &c->need);
+    json_close(j, '}');
+}
+
+/* Nodes that take no work, by why they do not. */
+static void why_nodes_out_json(struct json_out *j, const struct why_report *r)
+{
+    json_open(j, "nodes_out", '{');
+    for (int state = NODE_NONE + 1; state < NODE_STATES; state++)
+        if (r->nodes_out[state])
+            json_u64(j, state == NODE_READY ? "disconnected" : node_state_name((enum node_state)state), r->nodes_out[state]);
+    json_close(j, '}');
+}
+
 void api_job_why(struct exchange *x)
 {
     job_id job;
@@ -697,6 +730,8 @@ void api_job_why(struct exchange *x)
         json_null(&j, "room_node");
         json_null(&j, "room_in_s");
     }
+    why_nodes_out_json(&j, &r);
+    why_change_json(x->m, &j, &r.change);
     struct estimate_view estimate;
     sched_view_estimate(x->m->sched, job, task, &estimate);
     json_open(&j, "estimate", '{');

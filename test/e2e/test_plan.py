@@ -56,6 +56,9 @@ def test_estimates_from_submission_to_start(parts):
     assert re.search(r'Start: in (9m|10m).* .* at the latest', parts.ok('why', str(wide))), parts.ok('why', str(wide))
     assert re.search(r'^start +in ', parts.ok('show', str(wide)), re.M)
 
+    # What would let it in at once: nothing of one that needs all, less or shorter ones else.
+    assert parts.json('why', str(wide))['change'] is None
+
     # Why there is none, in words.
     held = submit(parts, 1, 1, hold=True)
     huge = submit(parts, 64, 1)
@@ -75,3 +78,28 @@ def test_estimates_from_submission_to_start(parts):
     assert -610 < after['error_s'] < -300
     assert re.search(r'^estimated +.*it started .* sooner$', parts.ok('show', str(wide)), re.M)
     assert metric(parts, 'rota_start_estimate_error_seconds_count') >= 1
+
+
+def test_the_smallest_change_starts_it(parts):
+    parts.start_master('--backfill', 'easy')
+    parts.start_worker(1, '--exec', 'fake', '--cpus', '4')
+    parts.wait_nodes(1)
+    runs = submit(parts, 2, 3600, 600)
+    wait_for(lambda: parts.json('show', str(runs))['state'] == 'running', 'it runs')
+    wide, long = submit(parts, 4, 3600, 1200), submit(parts, 1, 3600, 9000)
+    change = parts.json('why', str(wide))['change']
+    assert change['kind'] == 'less' and change['submit_again'] and change['cpus'] == 2 and 300 < change['time_limit_s'] <= 600
+    wait_for(lambda: parts.json('why', str(long))['change'], 'a change')
+    change = parts.json('why', str(long))['change']
+    assert change['kind'] == 'priority' and change['priority'] == 1
+    assert f'It would start now: with a higher priority (`rota update {long} --priority 1`).' in parts.ok('why', str(long))
+    parts.ok('update', str(long), '--priority', '1')
+    wait_for(lambda: parts.json('show', str(long))['state'] == 'running', 'it runs')
+
+    parts.ok('limit', 'user:ann', '--cpus', '0.5')
+    poor = submit(parts, 1, 3600, 60, user='ann')
+    change = parts.json('why', str(poor))['change']
+    assert change['kind'] == 'allow' and change['raise_limits'] and not change['release']
+    assert 'It would start now: user ann with cpus raised to 1.' in parts.ok('why', str(poor))
+    parts.ok('limit', 'user:ann', '--cpus', '1')
+    wait_for(lambda: parts.json('show', str(poor))['state'] == 'running', 'it runs')

@@ -35,6 +35,8 @@ export type Why = {
   nodes_ready: number; nodes_total: number
   dims: { name: string; need: number; free_most: number; capacity_most: number; nodes_refused: number }[]
   blocked_by: number | null; jobs_before: number; due_in_s: number | null; estimate: Estimate
+  nodes_out: Record<string, number>
+  change: { kind: 'allow' | 'priority' | 'time_limit' | 'less'; release: boolean; raise_limits: boolean; submit_again: boolean; priority?: number; time_limit_s?: number; cpus?: number; mem_bytes?: number; gpus?: number } | null
 }
 export type Estimate = {
   start_at: Time; end_at: Time; node: string | null; basis: 'limits' | 'usual' | 'assumed' | null; basis_job: number | null; made_at: Time

@@ -476,6 +476,9 @@ void sched_slots_check(const struct sched *s);
 /* Whether a job that has no slot may start on the node now without taking what was promised. */
 bool sched_slots_admit(const struct sched *s, const struct node *n, const struct shape *shape);
 
+/* sched_change.c */
+void sched_change_find(const struct sched *s, const struct job *j, uint32_t task, struct why_change *c);
+
 /* sched_estimate.c */
 void sched_estimates_fini(struct sched *s);
 void sched_estimates_tick(struct sched *s);                            /* looks at the plan now and then while anybody waits */

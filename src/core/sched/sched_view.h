@@ -59,6 +59,20 @@ struct why_limit {
     uint64_t used, asked, most;                 /* in units, thousandths (CPUs, GPUs), or bytes */
     struct bytes reason;                        /* why the queue is paused */
 };
+/* The smallest change that would start it at once, if nothing else happens meanwhile. */
+enum change_kind {
+    CHANGE_NONE,      /* none is known */
+    CHANGE_ALLOW,     /* release it, or raise what refuses it, or both */
+    CHANGE_PRIORITY,  /* a higher priority: there is room, and somebody before it waits for more */
+    CHANGE_TIME,      /* submitted with this time limit it would end before its place is needed */
+    CHANGE_LESS       /* submitted with this need, and time limit unless that is 0, it would have room */
+};
+struct why_change {
+    enum change_kind kind;
+    bool release, raise;                        /* beside it: it has to be released; all of why_report.limits have to be raised */
+    int64_t priority, time_limit_ms;
+    struct resources need;
+};
 struct why_report {
     enum why primary;
     enum why all[WHYS]; size_t all_count;       /* in order of precedence, primary first */
@@ -69,6 +83,8 @@ struct why_report {
     uint32_t jobs_before;                       /* pending jobs of the same shape that go first */
     int64_t due_in_ms;                          /* WHY_BEGIN, WHY_BACKOFF: how long it still waits */
     node_id room_node;                          /* WHY_RESOURCES, WHY_ORDER: where room for it is first; 0: not known */
+    struct why_change change;
+    uint32_t nodes_out[NODE_STATES];            /* nodes that take no work, by their state; READY: those without a connection */
     int64_t room_in_ms;                         /* in how long, if what runs there ends by its estimate and nobody goes before it */
 };
 

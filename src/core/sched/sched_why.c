@@ -20,8 +20,10 @@ static void why_nodes(const struct sched *s, const struct resources *need, struc
         if (n->state == NODE_REMOVED)
             continue;
         w->nodes_total++;
-        if (!node_state_dispatches(n->state) || !n->session)
+        if (!node_state_dispatches(n->state) || !n->session) {
+            w->nodes_out[n->state]++;
             continue;
+        }
         w->nodes_ready++;
         bool now = true;
         for (int d = 0; d < RES_DIMS; d++) {
@@ -154,6 +156,7 @@ bool sched_view_why(const struct sched *s, job_id id, uint32_t task, struct why_
         add(w, WHY_CANCELLING);
     if (state == JOB_UNCERTAIN)
         add(w, WHY_CONTACT);
+    sched_change_find(s, j, task, &w->change);
     w->primary = w->all_count ? w->all[0] : WHY_NOTHING;
     return true;
 }

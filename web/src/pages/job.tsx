@@ -106,6 +106,16 @@ function EstimateLine({ estimate }: { estimate: Estimate }) {
   )
 }
 
+// What would start it at once, as the master found it.
+function ChangeLine({ change }: { change: NonNullable<Why['change']> }) {
+  const words = [
+    change.raise_limits && 'with the limits raised that keep it out', change.release && 'when it is released',
+    change.kind === 'priority' && `with priority ${change.priority}`, change.kind === 'time_limit' && `submitted again with a time limit of ${duration(change.time_limit_s ?? 0)}`,
+    change.kind === 'less' && `submitted again with ${[change.cpus && `${cpus(change.cpus)} CPU`, change.mem_bytes && bytes(change.mem_bytes), change.gpus && `${cpus(change.gpus)} GPU`, change.time_limit_s && `a time limit of ${duration(change.time_limit_s)}`].filter(Boolean).join(', ')}`,
+  ].filter(Boolean)
+  return <p class="estimate">It would start now {words.join(', ')}.</p>
+}
+
 function WhyPanel({ why }: { why: Why }) {
   const say = (name: string, n: number) => (name === 'mem_bytes' ? bytes(n) : name === 'cpus' || name === 'gpus' ? cpus(n / 1000) : number(n))
   return (
@@ -118,6 +128,7 @@ function WhyPanel({ why }: { why: Why }) {
           {why.jobs_before > 0 && <li>{plural(why.jobs_before, 'job')} of the same shape before it</li>}
           {why.due_in_s !== null && <li>due in {duration(why.due_in_s)}</li>}
         </ul>
+        {why.change && <ChangeLine change={why.change} />}
         <EstimateLine estimate={why.estimate} />
       </div>
       {why.dims.length > 0 && (
