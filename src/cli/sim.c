@@ -38,12 +38,12 @@ static int run_faults(const struct args *args)
 
 static int run_sim(const struct args *args)
 {
-    if (args_has(args, "faults") == (args->operands_count > 0)) {
-        say("sim: name a workload log to replay, or write `rota sim --faults --seed 1`");
+    if (args_has(args, "faults") + args_has(args, "balance") + (args->operands_count > 0) != 1) {
+        say("sim: name a workload log to replay, or write `rota sim --faults --seed 1` or `rota sim --balance`");
         return 2;
     }
     if (!args->operands_count)
-        return run_faults(args);
+        return args_has(args, "balance") ? sim_balance(args) : run_faults(args);
     return args_has(args, "nodes") ? sim_pods(args, args->operands[0]) : sim_trace(args, args->operands[0]);
 }
 
@@ -65,8 +65,9 @@ static const struct option_row options[] = {
     { .name = "place", .kind = OPTION_TEXT, .argument = "LIST", .fallback = "all", .group = "Placement", .help = "on which node: a list of " GPUS_POLICY_WORDS },
     { .name = "mode", .kind = OPTION_CHOICE, .choices = "arrival|inflate", .argument = "WHICH", .fallback = "arrival", .group = "Placement", .help = "the list as it arrived, or shuffled and drawn from until --asked is reached" },
     { .name = "asked", .kind = OPTION_COUNT, .argument = "PERCENT", .fallback = "130", .min = 1, .max = 1000, .group = "Placement", .help = "with inflate: how much of all GPUs is asked for" },
+    { .name = "balance", .kind = OPTION_FLAG, .group = "Placement", .help = "how evenly each policy of --place loads 100 nodes of three sizes with 10,000 mixed jobs, made from --seed" },
     { .name = "faults", .group = "Faults", .kind = OPTION_FLAG, .help = "master, workers, bus and store on a virtual clock, with faults drawn from the seed" },
-    { .name = "seed", .group = "Faults", .kind = OPTION_COUNT, .argument = "N", .fallback = "1", .min = 0, .max = INT64_MAX / 2, .help = "the run, also with --nodes; the same seed is the same run, byte for byte" },
+    { .name = "seed", .group = "Faults", .kind = OPTION_COUNT, .argument = "N", .fallback = "1", .min = 0, .max = INT64_MAX / 2, .help = "the run, also with --nodes and --balance; the same seed is the same run, byte for byte" },
     { .name = "seeds", .group = "Faults", .kind = OPTION_COUNT, .argument = "N", .fallback = "1", .min = 1, .max = 100000000, .help = "how many seeds, from --seed on: with --nodes their mean; faults stop at the first that fails" },
     { .name = "trace", .group = "Faults", .kind = OPTION_FLAG, .help = "tell every event" },
     { 0 },
@@ -81,9 +82,11 @@ const struct command command_sim = {
             "With --nodes, TRACE is a list of pods: each is placed once, in order, on GPUs that are counted one by one, and never ends. Prints how "
             "many found no place and how much of GPUs, CPUs and memory is allocated at the end, when all GPUs were asked for (@FULL) and when "
             "the first failed (@FAIL).\n\n"
+            "With --balance, jobs come and go; the standard deviation of the dominant share over the nodes and the number of nodes "
+            "without a job are means over time.\n\n"
             "With --faults, exit code 1 when an invariant is violated; the last line then says which, and how to see it again.",
     .examples = "rota sim log.swf.gz --policy fifo,wfp3 --backfill easy\nrota sim log.swf --policy f1 --backfill easy --dump starts.csv\n"
                 "rota sim pods.csv.gz --nodes nodes.csv.gz --place fragmentation --mode inflate --seeds 10\n"
-                "rota sim --faults --seed 7 --trace\nrota sim --faults --seeds 1000",
+                "rota sim --balance --place spread,random,roundrobin\nrota sim --faults --seed 7 --trace\nrota sim --faults --seeds 1000",
     .options = options, .run = run_sim,
 };

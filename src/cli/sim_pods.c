@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "cli/term.h"
 #include "io/clock.h"
+#include "sim/balance.h"
 #include "sim/pods.h"
 #include "wire/json_out.h"
 
@@ -172,5 +173,62 @@ int sim_pods(const struct args *args, const char *path)
         say("%s: %zu nodes, %zu pods of %zu different requests", k.list, pods.nodes_count, pods.pods_count, pods.needs_count);
     pack_all(&k, args, &pods, policies, count);
     pods_fini(&pods);
+    return 0;
+}
+
+/* --- balance --- */
+
+#define BALANCE_NODES 100u
+#define BALANCE_JOBS 10000u
+
+static void balance_json(enum gpus_policy policy, const struct balance_result *r)
+{
+    autobuf struct buf out = BUF_INIT;
+    struct json_out j = json_out_to(&out);
+    json_open(&j, NULL, '{');
+    json_cstr(&j, "place", gpus_policy_names[policy]);
+    json_u64(&j, "nodes", BALANCE_NODES);
+    json_u64(&j, "jobs", r->jobs);
+    json_u64(&j, "waited", r->waited);
+    json_num(&j, "share_mean", r->share_mean, 6);
+    json_num(&j, "share_sd", r->share_sd, 6);
+    json_num(&j, "nodes_empty", r->nodes_empty, 3);
+    json_close(&j, '}');
+    buf_char(&out, '\n');
+    out_flush(&out);
+}
+
+static void balance_row(struct table *t, enum gpus_policy policy, const struct balance_result *r)
+{
+    table_row(t);
+    table_cell(t, "%s", gpus_policy_names[policy]);
+    table_cell(t, "%.4f", r->share_sd);
+    table_cell(t, "%.4f", r->share_mean);
+    table_cell(t, "%.2f", r->nodes_empty);
+    table_cell(t, "%" PRIu64, r->waited);
+}
+
+int sim_balance(const struct args *args)
+{
+    static const char *const columns[] = { "PLACE", "SHARE_SD", "SHARE_MEAN", "NODES_EMPTY", "WAITED" };
+    enum gpus_policy policies[GPUS_POLICIES];
+    size_t count = places_named(args_text(args, "place", "all"), policies, GPUS_POLICIES);
+    if (!count)
+        return 2;
+    struct table *t = table_new();
+    for (size_t i = 0; i < sizeof columns / sizeof *columns; i++)
+        table_column(t, columns[i], i < 1 ? 0 : TABLE_RIGHT);
+    bool json = args_has(args, "json");
+    for (size_t i = 0; i < count; i++) {
+        struct balance_result r;
+        balance_run(policies[i], BALANCE_NODES, BALANCE_JOBS, args_u64(args, "seed", 1), &r);
+        if (json)
+            balance_json(policies[i], &r);
+        else
+            balance_row(t, policies[i], &r);
+    }
+    if (!json)
+        table_print(t);
+    table_free(t);
     return 0;
 }

@@ -1,4 +1,4 @@
-"""`rota sim PODS.csv --nodes NODES.csv`: pods placed on GPUs that are counted one by one.
+"""`rota sim PODS.csv --nodes NODES.csv`: pods placed on GPUs that are counted one by one; `rota sim --balance`: how evenly nodes are loaded.
 
 Without traces: a workload made here from a seed, `binpack` against `pack` below, which shares nothing with the scheduler, and the
 policies against each other. With TRACES=DIR (the openb lists): how much the fragmentation policy allocates on both node lists.
@@ -129,6 +129,17 @@ def test_what_is_wrong_is_named(lists, tmp_path, text, says):
 
 def test_an_unknown_policy_is_named(lists):
     assert 'best' in sim(lists[0], lists[1], '--place', 'binpack,best', code=2).stderr
+
+
+@pytest.mark.parametrize('seed', [1, 2, 3])
+def test_spread_is_even_and_binpack_leaves_nodes_empty(seed):
+    done = subprocess.run([ROTA, 'sim', '--balance', '--json', '--seed', str(seed)], capture_output=True, text=True, timeout=300, check=True)
+    got = {r['place']: r for r in map(json.loads, done.stdout.splitlines())}
+    assert list(got) == PLACES
+    assert all((r['nodes'], r['jobs']) == (100, 10000) for r in got.values())
+    for other in ('random', 'roundrobin'):
+        assert got['spread']['share_sd'] < 0.75 * got[other]['share_sd']
+        assert got['binpack']['nodes_empty'] > 2 * got[other]['nodes_empty']
 
 
 @pytest.mark.skipif(not TRACES, reason='needs TRACES=DIR with the openb lists')
