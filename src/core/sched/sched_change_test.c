@@ -24,7 +24,7 @@ struct world {
     int64_t now_ms, wake_ms;
     uint64_t seed;
     enum sched_backfill backfill;
-    struct { struct attempt_ref ref; struct mac128 token; } open[JOBS_MAX * 2];
+    struct { struct attempt_ref ref; struct mac128 token; uint64_t session; } open[JOBS_MAX * 2];
     size_t open_count;
     struct asked asked[JOBS_MAX + 2]; /* by id */
     uint64_t jobs;
@@ -45,6 +45,7 @@ static struct sched_result step(struct world *w, struct sched_event ev)
         if (m->kind != MSG_START)
             continue;
         w->open[w->open_count].ref = m->start.ref;
+        w->open[w->open_count].session = fx.sends[i].session;
         w->open[w->open_count++].token = m->start.token;
     }
     return result;
@@ -117,8 +118,9 @@ static void finish_one(struct world *w)
     m.finished.ref = w->open[i].ref;
     m.finished.token = w->open[i].token;
     m.finished.result.run_ms = 1000;
+    uint64_t session = w->open[i].session;
     w->open[i] = w->open[--w->open_count];
-    say(w, 1, &m);
+    say(w, session, &m);
 }
 
 static void some_time(struct world *w)
