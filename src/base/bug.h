@@ -28,7 +28,8 @@
     B(invent_success, "an attempt whose end nobody saw counts as a success") \
     B(lease_from_answer, "a worker counts its lease from when the answer came, not from when it had asked") \
     B(start_unleased, "a worker and its executor start what may not overlap without a lease, or after one that ran out") \
-    B(hold_ignored, "the master gives up what may not overlap before the worker's lease has run out")
+    B(hold_ignored, "the master gives up what may not overlap before the worker's lease has run out") \
+    B(renewal_forgotten, "the master answers who renews a lease over HTTP, and gives up what it kept all the same")
 
 enum bug {
     BUG_NONE,

@@ -111,6 +111,11 @@ static void tell_machine(const json_t *node, struct buf *out)
         buf_str(out, " of ");
         human_size(out, gpus, "mem_bytes");
     }
+    if (json_is_number(json_object_get(node, "lease_renewed_ago_s"))) {
+        buf_str(out, "\n  lease: renewed over HTTP ");
+        human_duration(out, json_real_of(node, "lease_renewed_ago_s", 0));
+        buf_str(out, " ago; the bus brings nothing from it, what runs there goes on");
+    }
     buf_str(out, "\n  disk: ");
     human_size(out, machine, "disk_free_bytes");
     buf_str(out, " free of ");

@@ -590,6 +590,7 @@ static void stop(struct master *m)
     sessions_free(m->sessions);
     live_usage_free(m->usage);
     node_reports_free(m->reports);
+    buf_fini(&m->lease_url);
     recent_free(m->recent);
     buf_fini(&m->pending);
     outbound_free(m->out);

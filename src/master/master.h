@@ -16,6 +16,7 @@ struct master_config {
     bool anywhere;                  /* allow an address that is not loopback (needs --insecure-bind without TLS) */
     const char *const *hosts;       /* NULL-terminated, further Host names; may be NULL */
     const char *const *notify_hosts; /* NULL-terminated, hosts that jobs may have called; "*": any; NULL: none */
+    const char *advertise;          /* URL by which workers reach the API, to keep their leases while the bus is silent; NULL: they cannot */
     int ready_fd;                   /* -1, or: one line "http://127.0.0.1:PORT\n" is written there when the API serves, then closed */
     uint64_t store_reserve_bytes;   /* default 64 MiB */
     uint64_t snapshot_records;      /* default 200,000: after so many a snapshot of the state is taken; 0: never */

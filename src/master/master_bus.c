@@ -446,6 +446,8 @@ static void send_to(struct master *m, const struct outbound_session *s)
         struct message msg = m->out->items[at - 1].send->message;
         if (msg.kind == MSG_START && !complete_start(m, &msg))
             continue;
+        if (msg.kind == MSG_WELCOME)
+            msg.welcome.lease_url = lease_url(m);
         if (wire_add(m->wire, &msg))
             continue;
         end(m, s->session);

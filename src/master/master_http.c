@@ -284,8 +284,8 @@ static bool authorise(struct exchange *x, enum api_role need)
 {
     struct err err;
     const char *authorization = http_header(x->r, "Authorization");
-    if (need == API_ROLE_OPEN)
-        return own_page(x, NULL);
+    if (need == API_ROLE_OPEN) /* A lease has a token of its own, which no page has. */
+        return x->route->handler == API_lease_renew || own_page(x, NULL);
     if (identify(x, authorization, &err) < 0) {
         if (delay(x, authorization ? auth_failed(x->m->auth, http_source(x->r), master_now_ms(x->m)) : 0, &err)) {
             http_body_limit(x->r, UINT64_MAX); /* not read, and not judged before the token */

@@ -167,6 +167,7 @@ struct master {
     struct list_node sse;        /* struct sse_client */
     struct live_usage *usage;    /* of attempts that run */
     struct node_reports *reports;
+    struct buf lease_url;           /* made when first needed */
     struct recent *recent;       /* the last hour */
     struct buf pending;          /* the answer to what waits, good for a moment */
     int64_t pending_until_ms;
@@ -191,6 +192,9 @@ bool master_crowded(struct master *m);            /* what can wait with more rec
 bool master_full(struct master *m);               /* no room for more */
 bool master_quiet(struct master *m);              /* nothing has been decided that is not durable */
 void master_fail(struct master *m, int exit_code, const struct err *err); /* ends master_run with this */
+
+/* --- master_lease.c --- */
+struct bytes lease_url(struct master *m); /* where workers may keep their leases while the bus is silent; empty: nowhere */
 
 /* --- master_http.c: exchanges --- */
 void master_http_events(struct master *m, struct http_events *events);

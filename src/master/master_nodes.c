@@ -93,6 +93,10 @@ static void node_json(struct master *m, struct json_out *j, const struct node_vi
         json_null(j, "heard_ago_s");
     else
         json_num(j, "heard_ago_s", (double)v->heard_ago_ms / 1000, 3);
+    if (v->renewed_ago_ms < 0)
+        json_null(j, "lease_renewed_ago_s");
+    else
+        json_num(j, "lease_renewed_ago_s", (double)v->renewed_ago_ms / 1000, 3);
     json_bool(j, "connected", v->session != 0);
     report_json(m, j, v->id);
     orphans_json(m, j, v);

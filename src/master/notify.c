@@ -9,14 +9,18 @@
 #include <stdlib.h>
 #include <strings.h>
 
+#include <curl/curl.h>
+
+#include "base/check.h"
 #include "base/mem.h"
+#include "io/poster.h"
 #include "master/master_int.h"
-#include "master/webhook.h"
 #include "obs/log.h"
 
 #define NOTICES_MAX 10000u /* known at the same time; the others stay with the brain until there is room */
 #define TRIES_MAX 10u      /* 1 s, 2 s, 4 s ...: about 17 minutes */
 #define PAUSE_MS 1000
+#define POST_MS 15000      /* how long one may take */
 
 struct notice {
     struct list_node node; /* in notify.notices */
@@ -27,7 +31,7 @@ struct notice {
 };
 
 struct notify {
-    struct webhooks *hooks; /* made when first needed */
+    struct poster *hooks; /* made when first needed */
     struct list_node notices;
     size_t count;
     bool more; /* ended jobs beyond NOTICES_MAX: look for them when there is room */
@@ -62,16 +66,40 @@ void notify_free(struct notify *n)
 {
     if (!n)
         return;
-    webhooks_free(n->hooks);
+    poster_free(n->hooks);
     list_each_safe(at, &n->notices) notice_free(n, list_entry(at, struct notice, node));
     free(n);
+}
+
+/* The host of an http or https URL without user and password, as libcurl reads it. */
+static int url_host(const char *url, char *host, size_t size, struct err *err)
+{
+    CURLU *u = curl_url();
+    char *scheme = NULL, *name = NULL, *user = NULL;
+    check(u);
+    int rc = 0;
+    if (curl_url_set(u, CURLUPART_URL, url, CURLU_NON_SUPPORT_SCHEME) != CURLUE_OK ||
+        curl_url_get(u, CURLUPART_SCHEME, &scheme, 0) != CURLUE_OK ||
+        curl_url_get(u, CURLUPART_HOST, &name, 0) != CURLUE_OK)
+        rc = err_field(err, ERR_INVALID, "notify", "write http://HOST/PATH", "\"%.100s\" is no URL", url);
+    else if (strcasecmp(scheme, "http") != 0 && strcasecmp(scheme, "https") != 0)
+        rc = err_field(err, ERR_INVALID, "notify", "write http://HOST/PATH or https://", "%.20s is not spoken", scheme);
+    else if (curl_url_get(u, CURLUPART_USER, &user, 0) == CURLUE_OK)
+        rc = err_field(err, ERR_INVALID, "notify", "leave it out", "the URL holds a user, which everybody could read");
+    else
+        snprintf(host, size, "%s", name);
+    curl_free(scheme);
+    curl_free(name);
+    curl_free(user);
+    curl_url_cleanup(u);
+    return rc;
 }
 
 int notify_check(const struct master *m, struct bytes url, struct err *err)
 {
     char host[256];
     autofree char *text = text_of(url);
-    int rc = webhook_host(text, host, sizeof host, err);
+    int rc = url_host(text, host, sizeof host, err);
     if (rc < 0)
         return rc;
     for (size_t i = 0; m->config->notify_hosts && m->config->notify_hosts[i]; i++)
@@ -193,7 +221,7 @@ static bool try_one(struct master *m, struct notice *one)
         return true;
     }
     if (!m->notify->hooks)
-        m->notify->hooks = webhooks_new(m->loop, on_done, m);
+        m->notify->hooks = poster_new(m->loop, on_done, m);
     char delivery[60];
     int size = 0;
     for (size_t i = 0; i < sizeof m->meta.cluster; i++)
@@ -206,7 +234,10 @@ static bool try_one(struct master *m, struct notice *one)
         settled(m, one, 0, err.text);
         return true;
     }
-    one->under_way = webhook_post(m->notify->hooks, one->job.n, url, delivery, buf_bytes(&body));
+    char header[100];
+    snprintf(header, sizeof header, "Rota-Delivery: %s", delivery);
+    const char *const headers[] = { "Rota-Event: job.ended", header, NULL };
+    one->under_way = poster_post(m->notify->hooks, one->job.n, url, headers, buf_bytes(&body), POST_MS);
     return one->under_way;
 }
 
@@ -218,7 +249,7 @@ void notify_run(struct master *m)
     {
         struct notice *one = list_entry(at, struct notice, node);
         under_way += one->under_way;
-        if (under_way >= WEBHOOKS_MAX)
+        if (under_way >= POSTS_MAX)
             break;
         if (!one->under_way && one->due_ms <= now_ms && !try_one(m, one))
             break;
@@ -236,7 +267,7 @@ int64_t notify_due_ms(const struct master *m)
         if (!one->under_way && one->due_ms < due_ms)
             due_ms = one->due_ms;
     }
-    return under_way >= WEBHOOKS_MAX ? INT64_MAX : due_ms;
+    return under_way >= POSTS_MAX ? INT64_MAX : due_ms;
 }
 
 void notify_metrics(const struct master *m)

@@ -25,11 +25,14 @@ enum bug bug_planted;
 #define FAULTY_MS 600000    /* how long faults go on */
 #define HEALED_MS 7200000   /* how long everything may take to end afterwards */
 
+#define ASK_EACH_MS 7500    /* a worker looks so often whether its lease wants to be renewed over HTTP */
+
 /* --- the world --- */
 
 enum what {
     W_MASTER_PUMP, W_MASTER_COMMIT, W_MASTER_RESTART, W_WORKER_PUMP, W_WORKER_COMMIT, W_WORKER_RESTART, W_LINK, W_DELIVER,
-    W_SPAWNED, W_VACATED, W_WITHDRAWN, W_PROC_END, W_LEASE, W_CLIENT, W_FAULT, W_HEAL
+    W_SPAWNED, W_VACATED, W_WITHDRAWN, W_PROC_END, W_LEASE, W_ASK, W_ASKED, W_RENEWED,
+    W_BROKER, W_UNBLOCKED, W_CLIENT, W_FAULT, W_HEAL
 };
 
 struct happening {
@@ -41,6 +44,9 @@ struct happening {
     uint64_t life;             /* of the process it is for: it is dropped when that has died meanwhile */
     struct packet *packet;
     struct attempt_ref ref, passed_to;
+    int64_t sent_ms;           /* W_ASKED, W_RENEWED: on the worker's clock */
+    uint64_t incarnation;      /* W_ASKED: who asks */
+    bool lost;                 /* W_DELIVER: the broker has lost it meanwhile */
 };
 
 struct packet {
@@ -60,6 +66,7 @@ struct truth {
 };
 
 #define LINE_MAX_SIM 5u
+#define UNACKED_MAX 8u /* messages that a broker may deliver again */
 
 struct process {
     struct attempt_ref ref;
@@ -87,6 +94,10 @@ struct worker {
     bool leased;                   /* the executor's: until lease_until_ms */
     int64_t lease_until_ms;
     bool cut_up, cut_down;         /* partition: worker -> master, master -> worker */
+    bool welcomed;                 /* in this life: it has the token of its lease */
+    struct mac128 lease_token;
+    struct packet *unacked[2][UNACKED_MAX]; /* the last that were delivered, by direction; owned, newest at unacked_next - 1 */
+    unsigned unacked_next[2];
 };
 
 struct op {
@@ -148,6 +159,10 @@ struct world {
     struct buf journal, pending;   /* committed records, encoded; the batch being written */
     size_t journal_last;           /* where the last committed batch begins */
     uint64_t committed_seq;
+    struct prng broker_prng;   /* its own, too */
+    bool broker, http;         /* its faults; leases over HTTP */
+    double unconfirmed;        /* messages whose confirm is lost: they are published again */
+    int64_t blocked_until_ms;  /* an alarm: nothing can be published */
     struct prng snapshot_prng; /* its own, so that a seed's world is the same whatever is done about snapshots */
     struct buf snapshot;       /* of the journal up to snapshot_at */
     size_t snapshot_at;
@@ -255,8 +270,23 @@ static void transmit_once(struct world *w, int worker, bool to_master, uint64_t 
     int64_t delay = between(w, 0, 2);
     if (w->faulty && chance(w, w->reorder))
         delay = between(w, 0, w->delay_max_ms);
+    if (w->now_ms < w->blocked_until_ms)
+        delay += w->blocked_until_ms - w->now_ms;
     struct happening *h = plan(w, w->now_ms + delay, W_DELIVER, worker);
     h->packet = p;
+}
+
+/* Its confirm was lost, or a consumer went away before it acknowledged. */
+static void publish_again(struct world *w, int worker, bool to_master, uint64_t session, uint64_t epoch, const struct message *m, int64_t after_ms)
+{
+    struct packet *p = mem_zero(1, sizeof *p);
+    p->to_master = to_master;
+    p->session = session;
+    p->epoch = epoch;
+    p->message = *m;
+    message_keep(&p->arena, &p->message);
+    w->stats.doubled++;
+    plan(w, w->now_ms + after_ms, W_DELIVER, worker)->packet = p;
 }
 
 static void transmit(struct world *w, int worker, bool to_master, uint64_t session, uint64_t epoch, const struct message *m)
@@ -272,6 +302,8 @@ static void transmit(struct world *w, int worker, bool to_master, uint64_t sessi
         w->stats.doubled++;
         transmit_once(w, worker, to_master, session, epoch, m);
     }
+    if (w->broker && w->faulty && prng_chance(&w->broker_prng, w->unconfirmed))
+        publish_again(w, worker, to_master, session, epoch, m, prng_between(&w->broker_prng, 1000, 60000));
 }
 
 /* --- an independent reading of what is committed --- */
@@ -684,6 +716,8 @@ static void master_die(struct world *w, const char *why)
     plan(w, w->now_ms + between(w, 10, w->faulty ? 60000 : 1000), W_MASTER_RESTART, -1);
 }
 
+static void transport_is(struct world *w, bool down);
+
 static void master_start(struct world *w)
 {
     if (w->alive)
@@ -715,6 +749,8 @@ static void master_start(struct world *w)
     }
     tell(w, "master starts, epoch %" PRIu64, stats.epoch + 1);
     master_effects(w, &fx);
+    if (w->now_ms < w->blocked_until_ms)
+        transport_is(w, true);
     /* I1: whatever was acknowledged is there. */
     for (struct job_book *j = w->jobs; j; j = j->hh.next) {
         struct job_view view;
@@ -1108,6 +1144,9 @@ static void worker_start(struct world *w, struct worker *k)
     k->paused_until_ms = 0;
     k->pump_at_ms = -1;
     k->gate = gate_new(1);
+    k->welcomed = false;
+    if (w->http)
+        plan(w, w->now_ms + ASK_EACH_MS, W_ASK, k->number);
     tell(w, "worker %d starts, incarnation %" PRIu64, k->number, k->config.incarnation);
     struct effects fx;
     agent_start(k->agent, w->now_ms - k->boot_ms, wall(w), &fx);
@@ -1286,10 +1325,24 @@ static void tell_packet(struct world *w, const struct packet *p, int worker)
          message_name(m->kind), p->session, ref.job.n, (int)ref.task, ref.attempt);
 }
 
+/* A broker keeps what was delivered until it is acknowledged; here: the last few. */
+static void unacked_add(struct worker *k, struct packet *p)
+{
+    unsigned way = p->to_master, at = k->unacked_next[way]++ % UNACKED_MAX;
+    if (k->unacked[way][at])
+        packet_free(k->unacked[way][at]);
+    k->unacked[way][at] = p;
+}
+
 static void deliver(struct world *w, struct happening *h)
 {
     struct packet *p = h->packet;
     struct worker *k = &w->workers[h->worker];
+    if (h->lost) {
+        w->stats.lost++;
+        packet_free(p);
+        return;
+    }
     if (w->options->trace)
         tell_packet(w, p, h->worker);
     if (p->to_master) {
@@ -1313,9 +1366,148 @@ static void deliver(struct world *w, struct happening *h)
         if (k->alive && k->link) {
             struct agent_event ev = { .kind = AGENT_MESSAGE, .epoch = p->epoch, .session = p->session, .message = &p->message };
             worker_step(w, k, &ev);
+            if (p->message.kind == MSG_WELCOME) {
+                k->welcomed = true;
+                k->lease_token = p->message.welcome.lease_token;
+            }
         }
     }
-    packet_free(p);
+    if (w->broker)
+        unacked_add(k, p);
+    else
+        packet_free(p);
+}
+
+/* --- leases over HTTP --- */
+
+/* There and back: mostly at once. False: it was lost. */
+static bool by_http(struct world *w, int64_t *delay_ms)
+{
+    *delay_ms = prng_between(&w->broker_prng, 0, w->faulty && prng_chance(&w->broker_prng, 0.2) ? 70000 : 20);
+    return !w->faulty || !prng_chance(&w->broker_prng, 0.1);
+}
+
+static void lease_ask(struct world *w, struct worker *k)
+{
+    struct agent_stats stats;
+    int64_t delay_ms;
+    plan(w, w->now_ms + ASK_EACH_MS, W_ASK, k->number);
+    if (!k->alive || w->now_ms < k->paused_until_ms)
+        return;
+    agent_view_stats(k->agent, &stats);
+    int64_t now_ms = w->now_ms - k->boot_ms;
+    if (!k->welcomed || stats.accepted + stats.running == 0 || stats.lease_until_ms - now_ms > stats.lease_ms / 2)
+        return;
+    if (!by_http(w, &delay_ms))
+        return;
+    struct happening *h = plan(w, w->now_ms + delay_ms, W_ASKED, k->number);
+    h->sent_ms = now_ms;
+    h->incarnation = k->config.incarnation;
+}
+
+static void lease_asked(struct world *w, const struct happening *h)
+{
+    const struct worker *k = &w->workers[h->worker];
+    int64_t delay_ms = w->paused_until_ms - w->now_ms;
+    enum what next = W_ASKED;
+    if (!w->alive)
+        return;
+    if (delay_ms <= 0) {
+        struct sched_result result;
+        struct sched_event ev = { .kind = SCHED_LEASE, .lease = { k->config.worker, h->incarnation, k->lease_token } };
+        master_step(w, &ev, &result);
+        if (result.err.code != ERR_OK || !by_http(w, &delay_ms))
+            return;
+        next = W_RENEWED;
+    }
+    struct happening *then = plan(w, w->now_ms + delay_ms, next, h->worker);
+    then->sent_ms = h->sent_ms;
+    then->incarnation = h->incarnation;
+    then->life = h->life;
+}
+
+static void lease_renewed(struct world *w, struct worker *k, const struct happening *h)
+{
+    if (!k->alive)
+        return;
+    if (w->now_ms < k->paused_until_ms) {
+        struct happening *then = plan(w, k->paused_until_ms, W_RENEWED, h->worker);
+        then->sent_ms = h->sent_ms;
+        return;
+    }
+    w->stats.renewed++;
+    struct agent_event ev = { .kind = AGENT_LEASE_RENEWED, .lease.sent_ms = h->sent_ms };
+    worker_step(w, k, &ev);
+}
+
+/* --- the broker --- */
+
+static void transport_is(struct world *w, bool down)
+{
+    if (!w->alive)
+        return;
+    struct sched_event ev = { .kind = SCHED_TRANSPORT_DOWN, .flag.on = down };
+    master_step(w, &ev, NULL);
+}
+
+/* What was delivered and not acknowledged comes once more. */
+static void redeliver(struct world *w, struct worker *k)
+{
+    for (unsigned way = 0; way < 2; way++)
+        for (unsigned i = 0; i < UNACKED_MAX; i++) {
+            const struct packet *p = k->unacked[way][(k->unacked_next[way] + i) % UNACKED_MAX];
+            if (p)
+                publish_again(w, k->number, p->to_master, p->session, p->epoch, &p->message, prng_between(&w->broker_prng, 0, 3000));
+        }
+}
+
+static void lose_all(struct world *w)
+{
+    for (size_t i = 0; i < w->agenda.count; i++) {
+        struct happening *h = heap_entry(w->agenda.nodes[i], struct happening, node);
+        h->lost |= h->packet != NULL;
+    }
+}
+
+static void broker_fault(struct world *w)
+{
+    if (!w->faulty)
+        return;
+    struct worker *k = &w->workers[prng_below(&w->broker_prng, (uint64_t)w->workers_count)];
+    w->stats.broker_faults++;
+    switch (prng_below(&w->broker_prng, 5)) {
+    case 0:
+        tell(w, "broker: an alarm, nothing can be published");
+        w->blocked_until_ms = w->now_ms + prng_between(&w->broker_prng, 1000, 200000);
+        transport_is(w, true);
+        plan(w, w->blocked_until_ms, W_UNBLOCKED, -1)->life = 0;
+        break;
+    case 1:
+        tell(w, "broker: all queues are lost");
+        lose_all(w);
+        break;
+    case 2:
+        tell(w, "broker: redelivers to and from worker %d", k->number);
+        redeliver(w, k);
+        break;
+    case 3:
+        tell(w, "broker: killed and started again");
+        if (prng_chance(&w->broker_prng, 0.5))
+            lose_all(w);
+        for (int i = 0; i < w->workers_count; i++) {
+            redeliver(w, &w->workers[i]);
+            plan(w, w->now_ms + prng_between(&w->broker_prng, 0, 20000), W_LINK, i);
+        }
+        break;
+    default:
+        if (!w->alive || !k->session)
+            break;
+        tell(w, "broker: returns what goes to session %" PRIu64, k->session);
+        struct sched_event ev = { .kind = SCHED_SESSION_CLOSED, .session.session = k->session };
+        master_step(w, &ev, NULL);
+        plan(w, w->now_ms + prng_between(&w->broker_prng, 0, 20000), W_LINK, k->number);
+    }
+    plan(w, w->now_ms + prng_between(&w->broker_prng, 100, 60000), W_BROKER, -1)->life = 0;
 }
 
 /* --- clients --- */
@@ -1513,6 +1705,8 @@ static void heal(struct world *w)
 {
     tell(w, "faults are over");
     w->faulty = false;
+    w->blocked_until_ms = 0;
+    transport_is(w, false);
     w->wall_step_ms = 0; /* Somebody set the clock right. */
     w->paused_until_ms = 0;
     for (int i = 0; i < w->workers_count; i++) {
@@ -1574,6 +1768,20 @@ static void happen(struct world *w, struct happening *h)
         break;
     case W_PROC_END: proc_ends(w, k, h->ref); break;
     case W_LEASE: lease_due(w, k); break;
+    case W_ASK:
+        if (same_life)
+            lease_ask(w, k);
+        break;
+    case W_ASKED: lease_asked(w, h); break;
+    case W_RENEWED:
+        if (same_life)
+            lease_renewed(w, k, h);
+        break;
+    case W_BROKER: broker_fault(w); break;
+    case W_UNBLOCKED:
+        if (w->now_ms >= w->blocked_until_ms)
+            transport_is(w, false);
+        break;
     case W_CLIENT:
         client(w);
         if (w->faulty)
@@ -1669,6 +1877,10 @@ static void world_begin(struct world *w)
 {
     prng_seed(&w->prng, w->seed);
     prng_seed(&w->snapshot_prng, ~w->seed);
+    prng_seed(&w->broker_prng, w->seed ^ 0x62726f6b6572);
+    w->broker = prng_chance(&w->broker_prng, 0.5);
+    w->http = prng_chance(&w->broker_prng, 0.5);
+    w->unconfirmed = prng_chance(&w->broker_prng, 0.5) ? prng_unit(&w->broker_prng) * 0.2 : 0;
     heap_init(&w->agenda, happening_before);
     draw_faults(w);
     w->faulty = true;
@@ -1699,6 +1911,8 @@ static void world_begin(struct world *w)
     plan(w, 10, W_CLIENT, -1);
     plan(w, between(w, 0, 20000), W_FAULT, -1);
     plan(w, FAULTY_MS, W_HEAL, -1);
+    if (w->broker)
+        plan(w, prng_between(&w->broker_prng, 0, 60000), W_BROKER, -1);
 }
 
 static void world_end(struct world *w)
@@ -1723,6 +1937,9 @@ static void world_end(struct world *w)
         buf_fini(&k->journal);
         buf_fini(&k->pending);
         free(k->processes);
+        for (unsigned n = 0; n < 2 * UNACKED_MAX; n++)
+            if (k->unacked[n / UNACKED_MAX][n % UNACKED_MAX])
+                packet_free(k->unacked[n / UNACKED_MAX][n % UNACKED_MAX]);
     }
     for (struct op *op = w->ops, *next; op; op = next) {
         next = op->next;
@@ -1812,9 +2029,9 @@ int fault_sim_run(const struct fault_sim_options *options, struct fault_sim_stat
     if (!w->failed && !options->quiet)
         buf_printf(out, "seed %" PRIu64 " held: %" PRIu64 " events in %" PRId64 " s, %" PRIu64 " jobs, %" PRIu64 " attempts, %" PRIu64
                    " records, %" PRIu64 " messages (%" PRIu64 " lost, %" PRIu64 " doubled), crashes %" PRIu64 "+%" PRIu64
-                   ", reboots %" PRIu64 ", state %016" PRIx64 "\n", w->seed, w->stats.events, w->now_ms / 1000, w->stats.jobs,
+                   ", reboots %" PRIu64 ", broker %" PRIu64 ", leases by HTTP %" PRIu64 ", state %016" PRIx64 "\n", w->seed, w->stats.events, w->now_ms / 1000, w->stats.jobs,
                    w->stats.attempts, w->stats.records, w->stats.messages, w->stats.lost, w->stats.doubled,
-                   w->stats.master_crashes, w->stats.worker_crashes, w->stats.reboots, sched_view_hash(w->sched));
+                   w->stats.master_crashes, w->stats.worker_crashes, w->stats.reboots, w->stats.broker_faults, w->stats.renewed, sched_view_hash(w->sched));
     if (stats)
         *stats = w->stats;
     int rc = w->failed ? 1 : 0;

@@ -455,7 +455,8 @@ static bool add_plain(struct wire_writer *w, const struct message *m)
 
 static bool add_welcome(struct wire_writer *w, const struct message *m)
 {
-    if (!room(w, SMALL_COST))
+    struct bytes url = text_cut(m->welcome.lease_url);
+    if (!room(w, SMALL_COST + TOKEN_COST + url.size))
         return false;
     row_add(w, m->kind, no_ref);
     Rota__Welcome *out = arena_alloc(&w->arena, sizeof *out);
@@ -466,6 +467,9 @@ static bool add_welcome(struct wire_writer *w, const struct message *m)
     out->lease_ms = m->welcome.lease_ms;
     out->node = m->welcome.node;
     out->nonce = m->welcome.nonce;
+    out->lease_url = data_of(url);
+    out->lease_token_low = m->welcome.lease_token.low;
+    out->lease_token_high = m->welcome.lease_token.high;
     pointers_add(&w->welcome, out);
     return true;
 }

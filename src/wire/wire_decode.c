@@ -273,7 +273,9 @@ static enum verdict take_welcome(struct decoder *d, size_t row, size_t at, struc
     m->welcome.lease_ms = in->lease_ms;
     m->welcome.node = in->node;
     m->welcome.nonce = in->nonce;
-    return in->heartbeat_ms > 0 && in->lease_ms > 0 && in->node <= NODES_MAX ? TAKE : BAD;
+    m->welcome.lease_url = bytes_from(&in->lease_url);
+    m->welcome.lease_token = (struct mac128){ in->lease_token_low, in->lease_token_high };
+    return in->lease_url.len <= WIRE_TEXT_MAX && in->heartbeat_ms > 0 && in->lease_ms > 0 && in->node <= NODES_MAX ? TAKE : BAD;
 }
 
 static enum verdict take_heartbeat_ack(struct decoder *d, size_t row, size_t at, struct message *m)

@@ -139,6 +139,8 @@ static void expect_message(const struct message *a, const struct message *b)
         assert_int_equal(a->welcome.lease_ms, b->welcome.lease_ms);
         assert_int_equal(a->welcome.node, b->welcome.node);
         assert_int_equal(a->welcome.nonce, b->welcome.nonce);
+        expect_bytes(a->welcome.lease_url, b->welcome.lease_url);
+        assert_true(mac_equal(a->welcome.lease_token, b->welcome.lease_token));
         return;
     case MSG_HEARTBEAT_ACK:
         assert_int_equal(a->heartbeat_ack.seq, b->heartbeat_ack.seq);
@@ -343,6 +345,8 @@ static struct message some_message(struct prng *p, struct arena *a, enum message
         m.welcome.lease_ms = prng_between(p, 1, 100000);
         m.welcome.node = (uint32_t)prng_below(p, NODES_MAX + 1);
         m.welcome.nonce = wide(p);
+        m.welcome.lease_url = some_text(p, a, 200);
+        m.welcome.lease_token = (struct mac128){ wide(p), wide(p) };
         break;
     case MSG_HEARTBEAT_ACK:
         m.heartbeat_ack.seq = wide(p);
@@ -674,6 +678,8 @@ static void test_largest_numbers_fit_into_the_batch(void **state)
             break;
         case MSG_WELCOME:
             m.welcome.heartbeat_ms = m.welcome.lease_ms = INT64_MAX, m.welcome.node = NODES_MAX;
+            m.welcome.lease_url = bytes_of(text, sizeof text);
+            m.welcome.lease_token = (struct mac128){ UINT64_MAX, UINT64_MAX };
             break;
         case MSG_HEARTBEAT_ACK:
             m.heartbeat_ack.want_inventory = true;

@@ -24,6 +24,7 @@
 #include "worker/environment.h"
 #include "worker/gpu_meter.h"
 #include "worker/journal_writer.h"
+#include "worker/lease_line.h"
 #include "worker/log_keeper.h"
 #include "worker/machine.h"
 #include "worker/usage_keeper.h"
@@ -97,6 +98,7 @@ struct worker {
     bool journal_low, space_low;
     struct loop_timer *space_timer, *report_timer;
     struct gpu_meter *gpus; /* NULL: there are none */
+    struct lease_line *lease;
     struct machine_meter meter;
     struct machine_load load;
     int64_t load_at_ms;
@@ -627,6 +629,7 @@ static void on_order(struct worker *w, const struct wire_head *head, const struc
     struct agent_event ev = { .kind = AGENT_MESSAGE, .epoch = head->epoch, .session = head->session, .message = m };
     step(w, &ev);
     if (m->kind == MSG_WELCOME) {
+        lease_line_set(w->lease, m->welcome.lease_url, m->welcome.lease_token);
         usage_keeper_tell_all(w->usage);
         loop_timer_set(w->report_timer, 0);
     }
@@ -689,6 +692,17 @@ static void send_usage(void *arg, const struct message *usage)
     struct message m = *usage;
     m.usage.series = arena_bytes(&w->sending, m.usage.series);
     wire_put(w, &m);
+}
+
+static int64_t clock_of(void *arg)
+{
+    return now_ms(arg);
+}
+
+static void lease_renewed(void *arg, int64_t sent_ms)
+{
+    struct agent_event ev = { .kind = AGENT_LEASE_RENEWED, .lease.sent_ms = sent_ms };
+    step(arg, &ev);
 }
 
 /* What people want to know of this node and nothing is decided by. */
@@ -1069,6 +1083,8 @@ static int start(struct worker *w, struct err *err)
         return rc;
     struct usage_keeper_port usage = { w, w->exec, w->agent, send_usage };
     w->usage = usage_keeper_new(w->loop, &usage);
+    struct lease_line_port lease = { w, w->agent, w->state.worker, w->state.incarnation, clock_of, lease_renewed };
+    w->lease = lease_line_new(w->loop, &lease);
     struct agent_event done = { .kind = AGENT_RECOVERY_DONE };
     step(w, &done);
     return open_rest(w, err);
@@ -1086,6 +1102,7 @@ static void stop(struct worker *w)
     loop_timer_remove(w->space_timer);
     loop_timer_remove(w->report_timer);
     gpu_meter_free(w->gpus);
+    lease_line_free(w->lease);
     if (w->exec)
         w->exec->ops->close(w->exec);
     agent_free(w->agent);

@@ -7,8 +7,14 @@ import glob
 import json
 import os
 import re
+import select
+import shutil
 import signal
+import socket
+import threading
 import time
+import urllib.error
+import urllib.request
 
 import pytest
 from conftest import PATIENCE_S, wait_for
@@ -119,6 +125,98 @@ def test_master_away_for_longer_than_the_lease(parts):
     assert not times(parts, 'other', 2)
     for number in (job, other):
         parts.ok('cancel', str(number))
+
+
+class Relay:
+    """Between a worker and the master's socket; frozen, it takes everything and passes nothing on."""
+
+    def __init__(self, folder, target):
+        os.mkdir(folder)
+        shutil.copy(os.path.join(os.path.dirname(target), 'bus.key'), folder)
+        self.path, self.target = os.path.join(folder, 'bus.sock'), target
+        self.frozen = self.over = False
+        self.pairs = {}
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(self.path)
+        self.listener.listen()
+        self.thread = threading.Thread(target=self.run)
+        self.thread.start()
+
+    def run(self):
+        while not self.over:
+            ready, _, _ = select.select([self.listener, *([] if self.frozen else self.pairs)], [], [], 0.05)
+            for one in ready:
+                if one is self.listener:
+                    near, far = self.listener.accept()[0], socket.socket(socket.AF_UNIX)
+                    far.connect(self.target)
+                    self.pairs.update({near: far, far: near})
+                elif one in self.pairs:
+                    self.move(one)
+
+    def move(self, one):
+        try:
+            data = one.recv(1 << 16)
+            self.pairs[one].sendall(data)
+        except OSError:
+            data = b''
+        if not data:
+            other = self.pairs.pop(one)
+            self.pairs.pop(other)
+            one.close()
+            other.close()
+
+    def stop(self):
+        self.over = True
+        self.thread.join()
+        for one in [self.listener, *self.pairs]:
+            one.close()
+
+
+def test_a_silent_bus_and_a_lease_kept_over_http(parts):
+    """The worker is cut off from the bus and not from the master's API: what runs there goes on, and nothing new comes."""
+    parts.crash('master', signal.SIGTERM)
+    parts.start_master(*SHORT, '--advertise', parts.environment['ROTA_MASTER'] + '/')
+    parts.wait_nodes(1)
+    relay = Relay(os.path.join(parts.directory, 'relay'), os.path.join(parts.state, 'master', 'bus.sock'))
+    try:
+        parts.buses['worker'] = 'unix:' + relay.path
+        parts.start_worker(2, '--cpus', '4')
+        parts.wait_nodes(2)
+        parts.ok('drain', 'worker-1')
+        alone, other = diary(parts, 'alone', '--overlap', 'never'), diary(parts, 'other')
+        relay.frozen = True
+        wait_for(lambda: parts.json('nodes', 'worker-2')['state'] == 'suspect', 'the silence to be noticed')
+        wait_for(lambda: parts.json('nodes', 'worker-2')['lease_renewed_ago_s'] is not None, 'the lease to be renewed')
+        time.sleep(2 * HOLD_S)
+        node = parts.json('nodes', 'worker-2')
+        assert node['state'] == 'suspect' and node['lease_renewed_ago_s'] < 2 * LEASE_S
+        assert 'lease: renewed over HTTP' in parts.ok('nodes', 'worker-2')
+        for job, name in ((alone, 'alone'), (other, 'other')):
+            assert parts.json('show', str(job))['state'] == 'running'
+            goes_on(parts, name)
+            assert not times(parts, name, 2)
+        relay.frozen = False
+        wait_for(lambda: parts.json('nodes', 'worker-2')['state'] == 'ready', 'the node to be back')
+        assert parts.json('nodes', 'worker-2')['lease_renewed_ago_s'] is None
+        goes_on(parts, 'alone')
+        for job in (alone, other):
+            parts.ok('cancel', str(job))
+            wait_for(lambda job=job: parts.json('show', str(job))['state'] == 'cancelled', f'job {job} to end')
+        assert len(never_at_once(parts, 'alone')) == 1
+    finally:
+        relay.stop()
+
+
+@pytest.mark.parametrize('change,status,word', [
+    ({}, 401, 'token'), ({'token': 'f' * 31}, 400, 'token'), ({'worker': 'X' * 32}, 400, 'worker'), ({'epoch': 10 ** 9}, 409, 'epoch'),
+    ({'incarnation': 0}, 400, 'incarnation'), ({'more': 1}, 400, 'more')])
+def test_a_lease_is_for_who_has_its_token(parts, change, status, word):
+    body = {'worker': '0' * 32, 'token': '0' * 32, 'incarnation': 1, 'epoch': 1, **change}
+    request = urllib.request.Request(parts.environment['ROTA_MASTER'] + '/v1/lease', json.dumps(body).encode(), {'Content-Type': 'application/json'})
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(request, timeout=60)
+    assert refused.value.code == status
+    assert json.loads(refused.value.read())['field'] == word
 
 
 def test_not_with_an_image(parts):

@@ -50,7 +50,7 @@ export type UsagePoint = { at_s: number; cpu_s: number; mem_bytes: number; mem_m
 export type Node = {
   name: string; id: number; state: string; reason: string | null; version: string
   capacity: Amounts; allocated: Amounts; used: { cpus: number; mem_bytes: number; load: number } | null
-  running: number; waiting: number; heard_ago_s: number | null; connected: boolean
+  running: number; waiting: number; heard_ago_s: number | null; lease_renewed_ago_s: number | null; connected: boolean
   machine: { enforces: string; disk_bytes: number; disk_free_bytes: number; pressure_percent: { cpu: number; memory: number; io: number } | null; gpus: { count: number; used: number; mem_used_bytes: number; mem_bytes: number } | null } | null
 }
 export type Limits = { running: number | null; cpus: number | null; mem_bytes: number | null; gpus: number | null; pending: number | null; submits_per_minute: number | null }

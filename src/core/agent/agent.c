@@ -517,15 +517,21 @@ static void tell_lease(struct agent *a)
     command(a, EXEC_LEASE, &none)->lease_until_ms = a->lease_told_ms = a->lease_until_ms;
 }
 
-/* The master has heard what we sent under this number. */
+/* The master has heard what we sent then. */
+static void lease_from(struct agent *a, int64_t sent_ms)
+{
+    if (BUG(lease_from_answer))
+        sent_ms = a->now_ms;
+    if (sent_ms == INT64_MIN || a->now_ms - sent_ms >= a->lease_ms)
+        return;
+    if (sent_ms + a->lease_ms > a->lease_until_ms)
+        a->lease_until_ms = sent_ms + a->lease_ms;
+    tell_lease(a);
+}
+
 static void renew_lease(struct agent *a, uint64_t seq)
 {
-    int64_t until_ms = (BUG(lease_from_answer) ? a->now_ms : contact_ms(a, seq)) + a->lease_ms;
-    if (!leased(a, seq) && !BUG(lease_from_answer))
-        return;
-    if (until_ms > a->lease_until_ms)
-        a->lease_until_ms = until_ms;
-    tell_lease(a);
+    lease_from(a, contact_ms(a, seq));
 }
 
 /* What waits when it runs out is not started any more, whatever comes. */
@@ -1152,6 +1158,7 @@ void agent_step(struct agent *a, const struct agent_event *ev, struct effects *f
     case AGENT_DRAIN: a->draining = true; break;
     case AGENT_NAMED: on_named(a, ev); break;
     case AGENT_SPACE_LOW: on_space(a, ev->flag.on); break;
+    case AGENT_LEASE_RENEWED: lease_from(a, ev->lease.sent_ms); break;
     }
     start_waiting(a);
     finish(a, fx);
@@ -1254,6 +1261,8 @@ void agent_view_stats(const struct agent *a, struct agent_stats *out)
     out->used = a->used;
     out->epoch = a->epoch;
     out->welcome = a->welcome;
+    out->lease_ms = a->lease_ms;
+    out->lease_until_ms = a->lease_until_ms;
     out->draining = a->draining;
 }
 

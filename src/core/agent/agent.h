@@ -45,7 +45,8 @@ enum agent_event_kind {
     AGENT_RECOVERY_DONE,             /* every attempt accepted and not recovered was never started */
     AGENT_DRAIN,                     /* take nothing new */
     AGENT_NAMED,                     /* how much there is of a named resource has changed: the master is greeted anew */
-    AGENT_SPACE_LOW                  /* on: start nothing new, the disk is nearly full */
+    AGENT_SPACE_LOW,                 /* on: start nothing new, the disk is nearly full */
+    AGENT_LEASE_RENEWED              /* the master has said, another way than by the transport, that it heard what we sent at sent_ms */
 };
 
 struct agent_event {
@@ -62,6 +63,7 @@ struct agent_event {
             struct attempt_result result;
         } exec;
         struct { bool on; } flag;
+        struct { int64_t sent_ms; } lease;
         struct { const char *name; uint64_t count; } named; /* one of config.named */
         struct { uint64_t cpu_used_milli, mem_used_bytes; uint32_t load_milli; } tick; /* for heartbeats */
     };
@@ -73,6 +75,7 @@ struct agent_stats {
     uint64_t epoch;
     uint64_t stale_messages, starts, reports;
     bool welcome;                    /* a master has accepted this session */
+    int64_t lease_ms, lease_until_ms; /* how long a contact is good for, and until when the last one is; 0: there was none */
     bool draining;
     bool refused;                    /* the master said GO_AWAY: refusal says why; the shell exits */
     char refusal[200];

@@ -79,6 +79,9 @@ void message_keep(struct arena *arena, struct message *m)
         keep(arena, &m->start.spec);
         m->start.named = arena_copy(arena, m->start.named, m->start.named_count * sizeof *m->start.named);
         break;
+    case MSG_WELCOME:
+        keep(arena, &m->welcome.lease_url);
+        break;
     case MSG_GO_AWAY:
         keep(arena, &m->go_away.text);
         break;

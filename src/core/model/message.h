@@ -102,6 +102,8 @@ struct message {
             int64_t heartbeat_ms, lease_ms;
             uint32_t node;
             uint64_t nonce;
+            struct bytes lease_url;  /* where the lease may be renewed by HTTP while the bus is silent; empty: nowhere */
+            struct mac128 lease_token;
         } welcome;
         struct { uint64_t seq; int64_t sent_ms; bool want_inventory; } heartbeat_ack;
         struct {

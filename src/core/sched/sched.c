@@ -765,6 +765,7 @@ void sched_step(struct sched *s, const struct sched_event *ev, struct effects *f
     case SCHED_SET: sched_set(s, ev, result); break;
     case SCHED_MESSAGE: sched_message(s, ev->message.session, ev->message.message); break;
     case SCHED_SESSION_CLOSED: sched_session_closed(s, ev->session.session); break;
+    case SCHED_LEASE: sched_lease(s, ev, result); break;
     case SCHED_STORE_LOW:
         s->store_low = ev->flag.on;
         s->dirty = true;

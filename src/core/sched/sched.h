@@ -124,7 +124,8 @@ enum sched_event_kind {
     SCHED_SESSION_CLOSED, /* the transport lost the session */
     SCHED_SET,            /* settings of a queue, user, account or token */
     SCHED_STORE_LOW,      /* on: start nothing new */
-    SCHED_TRANSPORT_DOWN  /* on: nobody can be heard, so nobody is called DOWN for it */
+    SCHED_TRANSPORT_DOWN, /* on: nobody can be heard, so nobody is called DOWN for it */
+    SCHED_LEASE           /* a worker that the transport does not bring here has asked another way to keep its attempts */
 };
 
 struct sched_event {
@@ -141,6 +142,8 @@ struct sched_event {
         struct { uint64_t session; const struct message *message; } message;
         struct { uint64_t session; } session;
         struct { bool on; } flag;
+        /* ERR_NOT_FOUND: no such worker, or an earlier life of it; ERR_UNAUTH: not the token of its WELCOME */
+        struct { struct worker_id worker; uint64_t incarnation; struct mac128 token; } lease;
     };
 };
 

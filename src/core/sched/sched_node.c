@@ -377,6 +377,25 @@ static void go_away(struct sched *s, uint64_t session, enum reason reason, const
     send->message.go_away.text = arena_bytes(&s->turn, bytes_str(text));
 }
 
+/* Four numbers: no attempt's token is like it. */
+static struct mac128 lease_token(const struct sched *s, struct worker_id worker, uint64_t incarnation)
+{
+    uint64_t numbers[4] = { worker.high, worker.low, incarnation, 0x6c65617365 };
+    return mac_numbers(s->mac, numbers, 4);
+}
+
+/* It stays SUSPECT, for no order reaches it; but it is there, and so are its attempts. */
+void sched_lease(struct sched *s, const struct sched_event *ev, struct sched_result *result)
+{
+    struct node *n = node_by_worker(s, ev->lease.worker);
+    if (!mac_equal(ev->lease.token, lease_token(s, ev->lease.worker, ev->lease.incarnation)))
+        err_field(&result->err, ERR_UNAUTH, "token", "the one that WELCOME gave", "this is not the token of this worker");
+    else if (!n || n->incarnation != ev->lease.incarnation)
+        err_field(&result->err, ERR_NOT_FOUND, "worker", "say HELLO on the bus", "there is no such worker, or it has been started again");
+    else
+        n->renewed_ms = s->now_ms;
+}
+
 static void on_hello(struct sched *s, uint64_t session, const struct message *m)
 {
     struct node *n = node_by_worker(s, m->hello.worker);
@@ -444,6 +463,7 @@ static void on_hello(struct sched *s, uint64_t session, const struct message *m)
     send->message.welcome.lease_ms = s->config.lease_ms;
     send->message.welcome.node = n->id.n;
     send->message.welcome.nonce = m->hello.nonce;
+    send->message.welcome.lease_token = lease_token(s, m->hello.worker, m->hello.incarnation);
     if (again)
         return;
     n->heartbeat_seq = m->hello.heartbeat_seq;
@@ -573,6 +593,12 @@ static int64_t hold_ms(const struct sched *s)
     return s->config.lease_ms + s->config.lease_ms / 100 + s->config.kill_grace_ms + LEASE_MARGIN_MS;
 }
 
+/* How long nothing has been known of it, by any way. */
+static int64_t unknown_ms(const struct sched *s, const struct node *n)
+{
+    return s->now_ms - (n->renewed_ms > n->heard_ms && !BUG(renewal_forgotten) ? n->renewed_ms : n->heard_ms);
+}
+
 static bool given_up(const struct sched *s, const struct run *r, int64_t silent_ms)
 {
     const struct class *c = job_class(s, r->job);
@@ -604,8 +630,8 @@ void sched_sweep(struct sched *s)
             n->heard_ms = s->now_ms;
             continue;
         }
-        int64_t silent_ms = s->now_ms - n->heard_ms;
-        if (silent_ms >= s->config.suspect_ms && (n->state == NODE_READY || n->state == NODE_JOINING))
+        int64_t silent_ms = unknown_ms(s, n);
+        if (s->now_ms - n->heard_ms >= s->config.suspect_ms && (n->state == NODE_READY || n->state == NODE_JOINING))
             sched_node_state(s, n, NODE_SUSPECT, "it missed its heartbeats");
         if (silent_ms >= (BUG(hold_ignored) ? s->config.suspect_ms : s->config.down_ms) && !grace && n->state != NODE_DOWN)
             node_down(s, n);

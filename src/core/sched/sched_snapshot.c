@@ -228,6 +228,7 @@ static void put_vocabulary(struct writer *w)
         item(w, T_CLASS_MEAN);
         put_number(w, c->run_ms_mean);
         put_number(w, c->shape->run_ms_mean);
+        put(w, c->shape->demand->brief); /* Once short it stays so, whatever the mean became. */
     }
 }
 
@@ -614,6 +615,8 @@ static int take_mean(struct sched_restore *r, struct err *err)
     struct class *c = &r->s->classes[r->s->classes_count - 1];
     sched_class_mean(r->s, c, mean);
     c->shape->run_ms_mean = shape_mean;
+    if (get_upto(r, 1) && r->s->config.ahead_max)
+        sched_demand_brief(r->s, c->shape->demand);
     return 0;
 }
 

@@ -269,6 +269,7 @@ struct node {
     uint64_t session;
     uint32_t window;
     int64_t heard_ms;
+    int64_t renewed_ms;          /* its lease, another way than by the transport; 0: never */
     bool heard;
     uint64_t heartbeat_seq, inventory_seq, nonce;
     uint64_t session_last;       /* greetings of earlier sessions are late */
@@ -502,6 +503,7 @@ void sched_send_start(struct sched *s, struct run *r);
 void sched_send_kill(struct sched *s, struct run *r);
 void sched_message(struct sched *s, uint64_t session, const struct message *m);
 void sched_session_closed(struct sched *s, uint64_t session);
+void sched_lease(struct sched *s, const struct sched_event *ev, struct sched_result *result);
 void sched_sweep(struct sched *s);                                     /* silent nodes, lost attempts, unanswered STARTs */
 void sched_node_state(struct sched *s, struct node *n, enum node_state state, const char *reason);
 void sched_node_drain(struct sched *s, struct node *n, bool on, struct bytes reason);

@@ -188,6 +188,7 @@ bool sched_view_node(const struct sched *s, node_id id, struct node_view *out)
                                .running = n->runs_count - n->waiting_count,
                                .waiting = n->waiting_count,
                                .heard_ago_ms = n->heard ? s->now_ms - n->heard_ms : -1,
+                               .renewed_ago_ms = n->renewed_ms > n->heard_ms ? s->now_ms - n->renewed_ms : -1,
                                .session = n->session,
                                .cpu_used_milli = n->cpu_used_milli,
                                .mem_used_bytes = n->mem_used_bytes,

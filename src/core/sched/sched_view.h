@@ -43,6 +43,7 @@ struct node_view {
     struct resources capacity, allocated;
     uint32_t running, waiting;       /* attempts that run; that wait there for a free place */
     int64_t heard_ago_ms;            /* -1: never in this master's life */
+    int64_t renewed_ago_ms;          /* its lease, by HTTP; -1: not since it was heard of last */
     uint64_t session;                /* 0: none */
     uint64_t cpu_used_milli, mem_used_bytes;
     uint32_t load_milli;

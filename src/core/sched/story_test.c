@@ -475,6 +475,48 @@ static void a_silent_node_is_waited_for_then_left(void **state)
     end(&t);
 }
 
+static enum err_code renew(struct story *t, uint64_t worker, uint64_t incarnation, uint64_t wrong)
+{
+    uint64_t numbers[4] = { 1, worker, incarnation, 0x6c65617365 };
+    struct sched_event ev = { .kind = SCHED_LEASE, .lease = { { 1, worker }, incarnation, mac_numbers(t->mac, numbers, 4) } };
+    ev.lease.token.low ^= wrong;
+    step(t, ev);
+    return t->result.err.code;
+}
+
+static enum node_state node_state_of(struct story *t)
+{
+    struct node_view n;
+    assert_true(sched_view_node(t->s, (node_id){ 1 }, &n));
+    return n.state;
+}
+
+static void a_lease_is_kept_another_way(void **state)
+{
+    (void)state;
+    struct story t;
+    begin(&t);
+    join(&t, 1, "a", 1);
+    submit(&t, REQUEST());
+    tick(&t, 0);
+    start(&t, 1, single(1, 1));
+    assert_int_equal(renew(&t, 'a', 1, 1), ERR_UNAUTH);
+    assert_int_equal(renew(&t, 'a', 2, 0), ERR_NOT_FOUND); /* another life of it */
+    assert_int_equal(renew(&t, 'b', 1, 0), ERR_NOT_FOUND);
+    for (int i = 0; i < 600; i++) {
+        tick(&t, 1000);
+        if (i % 30 == 0)
+            assert_int_equal(renew(&t, 'a', 1, 0), ERR_OK);
+    }
+    assert_int_equal(node_state_of(&t), NODE_SUSPECT); /* It gets nothing new, */
+    assert_int_equal(state_of(&t, 1), JOB_RUNNING);    /* and keeps what it has. */
+    for (int i = 0; i < 500; i++)
+        tick(&t, 1000);
+    assert_int_equal(node_state_of(&t), NODE_DOWN);
+    assert_int_equal(state_of(&t, 1), JOB_QUEUED);
+    end(&t);
+}
+
 static void priority_goes_first_and_nobody_starves(void **state)
 {
     (void)state;
@@ -679,6 +721,26 @@ static void short_work_is_sent_ahead(void **state)
     assert_int_equal(n.running, 1);
     assert_true(n.waiting > 10);
     assert_int_equal(n.allocated.v[RES_CPU], 1000); /* never more than there is */
+    end(&t);
+}
+
+/* Work of a kind that was short once stays so, whatever came after: a snapshot has to tell. */
+static void short_work_becomes_long(void **state)
+{
+    (void)state;
+    struct story t;
+    begin(&t);
+    join(&t, 1, "a", 1);
+    for (uint64_t job = 1; job <= 3; job++) {
+        submit(&t, REQUEST());
+        tick(&t, 0);
+        struct message m = { .kind = MSG_FINISHED };
+        m.finished.ref = single(job, 1);
+        m.finished.token = token(&t, single(job, 1));
+        m.finished.result.run_ms = job == 1 ? 0 : 3600000;
+        hear(&t, 1, m);
+        assert_int_equal(state_of(&t, job), JOB_SUCCEEDED);
+    }
     end(&t);
 }
 
@@ -922,6 +984,8 @@ int main(void)
         cmocka_unit_test(why_names_dimension_and_numbers),
         cmocka_unit_test(bad_requests_are_refused_by_field),
         cmocka_unit_test(short_work_is_sent_ahead),
+        cmocka_unit_test(short_work_becomes_long),
+        cmocka_unit_test(a_lease_is_kept_another_way),
         cmocka_unit_test(what_an_old_backup_forgot_is_spared),
         cmocka_unit_test(a_drained_node_stays_drained),
         cmocka_unit_test(a_damaged_snapshot_does_no_harm),

@@ -1,10 +1,9 @@
-#include "master/webhook.h"
+#include "io/poster.h"
 
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include <curl/curl.h>
 
@@ -21,11 +20,11 @@ struct post {
     struct buf body;
     struct curl_slist *headers;
     CURL *easy;
-    long status;
+    long status, takes_ms_max;
     char why[CURL_ERROR_SIZE];
 };
 
-struct webhooks {
+struct poster {
     struct loop_wake *wake;
     void (*on_done)(void *arg, uint64_t id, long status, const char *why);
     void *arg;
@@ -53,7 +52,7 @@ static size_t nobody_reads(char *data, size_t one, size_t size, void *arg)
     return size;
 }
 
-static void start(struct webhooks *w, struct post *p)
+static void start(struct poster *w, struct post *p)
 {
     CURL *easy = p->easy = curl_easy_init();
     check(easy);
@@ -62,7 +61,7 @@ static void start(struct webhooks *w, struct post *p)
     curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
     curl_easy_setopt(easy, CURLOPT_NOPROXY, "*");
     curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
-    curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)WEBHOOK_MS);
+    curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, p->takes_ms_max);
     curl_easy_setopt(easy, CURLOPT_HTTPHEADER, p->headers);
     curl_easy_setopt(easy, CURLOPT_POSTFIELDS, p->body.data);
     curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE, (long)p->body.size);
@@ -74,7 +73,7 @@ static void start(struct webhooks *w, struct post *p)
 }
 
 /* Moves what has been posted to the transfers. True: it is time to stop. */
-static bool take_todo(struct webhooks *w)
+static bool take_todo(struct poster *w)
 {
     struct list_node mine;
     list_init(&mine);
@@ -96,7 +95,7 @@ static bool take_todo(struct webhooks *w)
     return stop;
 }
 
-static void finish(struct webhooks *w, CURL *easy, CURLcode code)
+static void finish(struct poster *w, CURL *easy, CURLcode code)
 {
     struct post *p = NULL;
     curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **)&p);
@@ -115,7 +114,7 @@ static void finish(struct webhooks *w, CURL *easy, CURLcode code)
 
 static void *run(void *arg)
 {
-    struct webhooks *w = arg;
+    struct poster *w = arg;
     while (!take_todo(w)) {
         int running, left;
         CURLMsg *message;
@@ -130,7 +129,7 @@ static void *run(void *arg)
 
 static void on_wake(void *arg)
 {
-    struct webhooks *w = arg;
+    struct poster *w = arg;
     struct list_node mine;
     list_init(&mine);
     pthread_mutex_lock(&w->lock);
@@ -149,10 +148,10 @@ static void on_wake(void *arg)
     }
 }
 
-struct webhooks *webhooks_new(struct loop *loop, void (*on_done)(void *arg, uint64_t id, long status, const char *why),
+struct poster *poster_new(struct loop *loop, void (*on_done)(void *arg, uint64_t id, long status, const char *why),
                               void *arg)
 {
-    struct webhooks *w = mem_zero(1, sizeof *w);
+    struct poster *w = mem_zero(1, sizeof *w);
     curl_global_init(CURL_GLOBAL_DEFAULT);
     w->on_done = on_done;
     w->arg = arg;
@@ -167,7 +166,7 @@ struct webhooks *webhooks_new(struct loop *loop, void (*on_done)(void *arg, uint
     return w;
 }
 
-void webhooks_free(struct webhooks *w)
+void poster_free(struct poster *w)
 {
     if (!w)
         return;
@@ -190,48 +189,24 @@ void webhooks_free(struct webhooks *w)
     free(w);
 }
 
-bool webhook_post(struct webhooks *w, uint64_t id, const char *url, const char *delivery, struct bytes body)
+bool poster_post(struct poster *w, uint64_t id, const char *url, const char *const *headers, struct bytes body, int64_t takes_ms_max)
 {
-    if (w->count >= WEBHOOKS_MAX)
+    if (w->count >= POSTS_MAX)
         return false;
     w->count++;
     struct post *p = mem_zero(1, sizeof *p);
-    char header[160];
     list_init(&p->node);
     p->id = id;
     p->url = mem_str(url);
     buf_add(&p->body, body.data, body.size);
     p->headers = curl_slist_append(NULL, "Content-Type: application/json");
     p->headers = curl_slist_append(p->headers, "Expect:");
-    p->headers = curl_slist_append(p->headers, "Rota-Event: job.ended");
-    snprintf(header, sizeof header, "Rota-Delivery: %s", delivery);
-    p->headers = curl_slist_append(p->headers, header);
+    for (; headers && *headers; headers++)
+        p->headers = curl_slist_append(p->headers, *headers);
+    p->takes_ms_max = (long)takes_ms_max;
     pthread_mutex_lock(&w->lock);
     list_append(&w->todo, &p->node);
     pthread_mutex_unlock(&w->lock);
     curl_multi_wakeup(w->multi);
     return true;
-}
-
-int webhook_host(const char *url, char *host, size_t size, struct err *err)
-{
-    CURLU *u = curl_url();
-    char *scheme = NULL, *name = NULL, *user = NULL;
-    check(u);
-    int rc = 0;
-    if (curl_url_set(u, CURLUPART_URL, url, CURLU_NON_SUPPORT_SCHEME) != CURLUE_OK ||
-        curl_url_get(u, CURLUPART_SCHEME, &scheme, 0) != CURLUE_OK ||
-        curl_url_get(u, CURLUPART_HOST, &name, 0) != CURLUE_OK)
-        rc = err_field(err, ERR_INVALID, "notify", "write http://HOST/PATH", "\"%.100s\" is no URL", url);
-    else if (strcasecmp(scheme, "http") != 0 && strcasecmp(scheme, "https") != 0)
-        rc = err_field(err, ERR_INVALID, "notify", "write http://HOST/PATH or https://", "%.20s is not spoken", scheme);
-    else if (curl_url_get(u, CURLUPART_USER, &user, 0) == CURLUE_OK)
-        rc = err_field(err, ERR_INVALID, "notify", "leave it out", "the URL holds a user, which everybody could read");
-    else
-        snprintf(host, size, "%s", name);
-    curl_free(scheme);
-    curl_free(name);
-    curl_free(user);
-    curl_url_cleanup(u);
-    return rc;
 }
