@@ -86,6 +86,10 @@ static int choose_policies(const struct args *args, struct trace_policy *out, si
     if (strcmp(candidates, "policy") != 0 && words("--backfill-order", candidates, order_named, ORDERS,
                                                    "write policy or one of " ORDER_WORDS, by, &by_count, err) < 0)
         return -(int)err->code;
+    for (size_t k = 0; k < backfills_count && by_count; k++)
+        if (backfill[k] == BACKFILL_CONSERVATIVE)
+            return err_field(err, ERR_INVALID, "--backfill-order", "leave it out, or take greedy or easy",
+                             "conservative backfill gives places in the order of --policy");
     *count = 0;
     for (size_t i = 0; i < orders_count; i++)
         for (size_t k = 0; k < backfills_count && *count < POLICIES_MAX; k++)

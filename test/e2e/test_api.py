@@ -32,7 +32,7 @@ with open(os.path.join(ROOT, 'schema/api.def'), encoding='utf-8') as file:
     ROUTES = re.findall(r'^ROUTE\((\w+),\s*"([^"]+)",\s*(\w+),\s*(\w+),\s*(\w+),\s*"([^"]*)"', file.read(), re.M)
 METHODS = ('GET', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS', 'TRACE')
 WORDS = {'{id}': '1', '{selector}': '1', '{name}': 'nobody', '{file}': 'nothing.js'}
-OPEN_ANSWERS = {('POST', '/v1/session'): 403, ('GET', '/assets/{file}'): 404}  # of a stranger; all others: 200
+OPEN_ANSWERS = {('POST', '/v1/session'): 403, ('GET', '/assets/{file}'): 404, ('POST', '/v1/lease'): 400}  # of a stranger; all others: 200
 
 
 # --- the description, and holding replies against it ---

@@ -20,7 +20,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 ROTA = os.path.abspath(os.environ.get('ROTA', os.path.join(ROOT, 'build-asan/src/cli/rota')))
 TRACES = os.environ.get('TRACES')
 GOLDEN = os.path.join(ROOT, 'test/golden/trace_starts.json')
-POLICIES = ['fifo', 'sjf', 'saf', 'f1', 'wfp3', 'unicep']
+POLICIES = ['fifo', 'sjf', 'saf', 'f1', 'wfp3', 'unicep', 'handicap']
 
 
 def rota(*arguments, code=0):
@@ -41,13 +41,14 @@ def log10(x):
     return math.log10(max(x, 1))
 
 
-KEYS = {  # of (submit, run, estimate, processors) at time t
-    'fifo': lambda j, t: 0,
-    'sjf': lambda j, t: j[2],
-    'saf': lambda j, t: j[2] * j[3],
-    'f1': lambda j, t: log10(j[2]) * j[3] + 870 * log10(j[0]),
-    'wfp3': lambda j, t: -((t - j[0]) / j[2]) ** 3 * j[3],
-    'unicep': lambda j, t: -(t - j[0]) / (max(math.log2(j[3]), 1e-15) * j[2]),
+KEYS = {  # of (submit, run, estimate, processors) at time t; backlog as in src/core/policy/order.h
+    'fifo': lambda j, t, backlog: 0,
+    'sjf': lambda j, t, backlog: j[2],
+    'saf': lambda j, t, backlog: j[2] * j[3],
+    'f1': lambda j, t, backlog: log10(j[2]) * j[3] + 870 * log10(j[0]),
+    'wfp3': lambda j, t, backlog: -((t - j[0]) / j[2]) ** 3 * j[3],
+    'unicep': lambda j, t, backlog: -(t - j[0]) / (max(math.log2(j[3]), 1e-15) * j[2]),
+    'handicap': lambda j, t, backlog: 0.4 * backlog * math.log(max(j[2] / j[3] ** 0.125, 1)) - (t - j[0]),
 }
 
 
@@ -60,7 +61,9 @@ def replay(jobs, machine, policy, backfill, candidates=None):
         running = [i for i, s in start.items() if s + jobs[i][1] > t]
         free = machine - sum(jobs[i][3] for i in running)
         queue = [i for i, j in enumerate(jobs) if j[0] <= t and i not in start]
-        queue.sort(key=lambda i: (KEYS[policy](jobs[i], t), i))
+        work = sum(jobs[i][2] * jobs[i][3] for i in queue) + sum(max(start[i] + jobs[i][2] - t, 0) * jobs[i][3] for i in running)
+        backlog = work * 1e6 / (machine * 1000) / 1000  # in the program's units, so that rounding is the same
+        queue.sort(key=lambda i: (KEYS[policy](jobs[i], t, backlog), i))
 
         def begin(i):
             start[i] = t
@@ -82,7 +85,7 @@ def replay(jobs, machine, policy, backfill, candidates=None):
                 break
         extra = free + sum(procs for end, procs in back if end <= shadow) - head[3]
         if candidates:
-            queue.sort(key=lambda i: (KEYS[candidates](jobs[i], t), i))
+            queue.sort(key=lambda i: (KEYS[candidates](jobs[i], t, backlog), i))
         for i in queue:
             procs, in_time = jobs[i][3], t + jobs[i][2] <= shadow
             if procs > free or (not in_time and procs > extra):
@@ -126,7 +129,7 @@ def conservative(jobs, machine, policy):
             running.append(i)
 
         queue = [i for i, j in enumerate(jobs) if j[0] <= t and i not in start]
-        queue.sort(key=lambda i: (KEYS[policy](jobs[i], t), i))
+        queue.sort(key=lambda i: (KEYS[policy](jobs[i], t, 0), i))
         moved = True
         while moved:  # who moves forward leaves room, perhaps for somebody before him
             moved, kept, slots = False, slots, {}
@@ -295,6 +298,7 @@ def test_bad_files_and_options(tmp_path):
     assert 'cut short or damaged' in rota(cut, '--procs', 4, code=2).stderr
     assert '"lifo" is not one of them' in rota(path, '--procs', 4, '--policy', 'sjf,lifo', code=2).stderr
     assert 'give one --policy' in rota(path, '--procs', 4, '--dump', tmp_path / 'd', code=2).stderr
+    assert 'gives places in the order of --policy' in rota(path, '--procs', 4, '--backfill', 'easy,conservative', '--backfill-order', 'sjf', code=2).stderr
     assert 'name a workload log' in rota(code=2).stderr
 
 
@@ -327,3 +331,16 @@ def test_every_start_on_the_published_logs(tmp_path, case):
     trace, *options = case.split()
     rota(os.path.join(TRACES, trace + '.swf.gz'), *options, '--dump', tmp_path / 'd')
     assert digest(tmp_path / 'd') == golden()[case]
+
+
+@pytest.mark.parametrize('trace', ['lublin-1', 'sdsc-sp2'])
+def test_handicap_on_the_published_logs(trace):
+    """What docs/policies.md says of it: a fraction of the slowdown under fifo, with EASY both, and no worse 95th percentile of the wait."""
+    if not TRACES:
+        pytest.skip('set TRACES to the folder with lublin-1.swf.gz and sdsc-sp2.swf.gz')
+    path = os.path.join(TRACES, trace + '.swf.gz')
+    fifo, ours, wfp3 = (json.loads(line) for line in rota(path, '--policy', 'fifo,handicap,wfp3', '--backfill', 'easy', '--json').stdout.splitlines())
+    assert ours['policy'] == 'handicap'
+    assert ours['bounded_slowdown_avg'] < min(0.6 * fifo['bounded_slowdown_avg'], wfp3['bounded_slowdown_avg'])
+    assert ours['wait_p95_s'] < fifo['wait_p95_s']
+    assert ours['wait_max_s'] < wfp3['wait_max_s'] and ours['wait_max_s'] < 1.75 * fifo['wait_max_s']

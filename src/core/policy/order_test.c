@@ -12,7 +12,7 @@
 
 static double key(enum order_kind order, double submit_s, double wait_s, double estimate_s, double cpus)
 {
-    return orders[order].key(&(struct order_facts){ submit_s, wait_s, estimate_s, cpus });
+    return orders[order].key(&(struct order_facts){ submit_s, wait_s, estimate_s, cpus, .backlog_s = 5000 });
 }
 
 static void formulas(void **state)
@@ -26,6 +26,8 @@ static void formulas(void **state)
     assert_true(key(ORDER_WFP3, 9, 120, 60, 4) == -32);
     assert_true(key(ORDER_UNICEP, 9, 120, 60, 4) == -1);
     assert_true(key(ORDER_UNICEP, 9, 1, 60, 1) < key(ORDER_UNICEP, 9, 1e6, 60, 2)); /* one CPU comes first */
+    assert_true(fabs(key(ORDER_HANDICAP, 9, 100, 20, 256) - (0.4 * 5000 * log(10) - 100)) < 1e-9);
+    assert_true(key(ORDER_HANDICAP, 9, 100, 0.5, 1) == -100);
     assert_true(isfinite(key(ORDER_UNICEP, 0, 0, 1, 0.5)));
 }
 

@@ -171,6 +171,7 @@ static void shape_aside(struct sched *s, struct cycle *c, struct demand *d)
 
 static void rekey_all(struct sched *s)
 {
+    sched_queue_backlog(s);
     sched_queue_rekey(s, &s->active);
     sched_queue_rekey(s, &s->parked);
     sched_queue_rekey(s, &s->brief);
@@ -227,6 +228,7 @@ static bool may_pass(struct sched *s, struct cycle *c, struct demand *d)
         while (sched_queue_wake(s)) {
         }
         s->order_now = s->config.backfill_order;
+        sched_queue_backlog(s);
         sched_queue_rekey(s, &s->active);
         sched_queue_rekey_limited(s);
     }

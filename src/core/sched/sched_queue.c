@@ -182,8 +182,38 @@ double sched_shape_key(const struct sched *s, const struct shape *shape, const s
     const struct order_facts facts = { .submit_s = (double)(j->submit_wall_ms - origin_ms) / 1000,
                                        .wait_s = (double)wait_ms / 1000,
                                        .estimate_s = (double)sched_estimate_ms(s, shape) / 1000,
-                                       .cpus = cpus ? (double)cpus / 1000 : 1 };
+                                       .cpus = cpus ? (double)cpus / 1000 : 1,
+                                       .backlog_s = s->backlog_s };
     return orders[order_now(s, shape)].key(&facts);
+}
+
+static bool backlog_wanted(const struct sched *s)
+{
+    bool wanted = orders[s->config.order].backlog || (s->config.backfill_order < ORDERS && orders[s->config.backfill_order].backlog);
+    for (size_t i = 0; i < s->parties[PARTY_QUEUE].count && !wanted; i++) {
+        enum order_kind own = s->parties[PARTY_QUEUE].all[i]->set.order;
+        wanted = own < ORDERS && orders[own].backlog;
+    }
+    return wanted;
+}
+
+void sched_queue_backlog(struct sched *s)
+{
+    if (!backlog_wanted(s))
+        return;
+    double work = 0, cpus = 0; /* thousandths of a CPU, times ms; thousandths */
+    for (size_t i = 0; i < s->shapes_count; i++)
+        work += (double)s->shapes[i]->eligible * (double)s->shapes[i]->demand->need.v[RES_CPU] * (double)sched_estimate_ms(s, s->shapes[i]);
+    for (size_t i = 0; i < s->nodes_count; i++) {
+        const struct node *n = s->nodes[i];
+        cpus += n->state == NODE_READY ? (double)n->capacity.v[RES_CPU] : 0;
+        for (size_t k = 0; k < n->ends_count; k++) {
+            int64_t left_ms = n->ends[k]->end_wall_ms - s->wall_ms;
+            if (left_ms > 0)
+                work += (double)job_class(s, n->ends[k]->job)->need.v[RES_CPU] * (double)left_ms;
+        }
+    }
+    s->backlog_s = cpus > 0 ? work / cpus / 1000 : 0;
 }
 
 static void shape_rekey(const struct sched *s, struct shape *shape)

@@ -333,6 +333,7 @@ struct sched {
     struct node_index places;    /* nodes that take work; behind by what is in `touched` */
     struct list_node touched;
 
+    double backlog_s;            /* order_facts: as of the last look; soft */
     struct heap active, parked, brief; /* demands with pending jobs: that may fit; that are known not to; of those, the brief */
     struct node **freed; size_t freed_count, freed_cap; /* nodes that may have room since the last cycle */
     struct demand least;         /* need: not more than any parked demand's, if least_known */
@@ -438,6 +439,7 @@ void sched_queue_moved(struct sched *s, struct job *j);                /* its or
 struct shape *sched_shape(struct sched *s, const struct class_key *key, int64_t time_limit_ms);
 bool sched_shape_before(const struct heap_node *a, const struct heap_node *b);   /* by their first jobs: total */
 struct heap *sched_demand_home(struct sched *s, const struct demand *d); /* the heap it is in, or belongs to */
+void sched_queue_backlog(struct sched *s); /* looks at it anew, where an order in use wants to know; O(shapes + nodes + runs) */
 void sched_demand_brief(struct sched *s, struct demand *d);            /* work of this kind was short */
 void sched_demand_back(struct sched *s, struct demand *d);             /* into its heap, after it was taken out of it */
 void sched_demand_park(struct sched *s, struct demand *d, bool too_big);
