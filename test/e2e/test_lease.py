@@ -75,7 +75,7 @@ def test_worker_beyond_its_lease(parts, signo):
     parts.processes['worker-1'].send_signal(signo)
     wait_for(lambda: len(times(parts, 'alone', 2)) > 20, 'the second attempt', 60)
     (_, ended), (again, _) = never_at_once(parts, 'alone')
-    assert LEASE_S - 1 < ended - silent < LEASE_S + 1.5
+    assert LEASE_S - 1 < ended - silent < LEASE_S + 5
     assert again - silent > HOLD_S - 1
     # The one that may overlap runs on unseen, beside its successor.
     wait_for(lambda: times(parts, 'other', 2), 'the second attempt of the other')
@@ -115,7 +115,7 @@ def test_master_away_for_longer_than_the_lease(parts):
     away = time.time()
     parts.crash('master')
     wait_for(lambda: time.time() - times(parts, 'alone', 1)[-1] > 1, 'the job to be ended', PATIENCE_S)
-    assert LEASE_S - 1 < times(parts, 'alone', 1)[-1] - away < LEASE_S + 1.5
+    assert LEASE_S - 1 < times(parts, 'alone', 1)[-1] - away < LEASE_S + 5
     goes_on(parts, 'other')
     parts.start_master()
     wait_for(lambda: len(times(parts, 'alone', 2)) > 20, 'the second attempt', 60)
@@ -184,6 +184,8 @@ def test_a_silent_bus_and_a_lease_kept_over_http(parts):
         parts.wait_nodes(2)
         parts.ok('drain', 'worker-1')
         alone, other = diary(parts, 'alone', '--overlap', 'never'), diary(parts, 'other')
+        for job in (alone, other):  # as the master sees it: a diary is written before the report is there
+            wait_for(lambda job=job: parts.json('show', str(job))['state'] == 'running', f'job {job} to be reported')
         relay.frozen = True
         wait_for(lambda: parts.json('nodes', 'worker-2')['state'] == 'suspect', 'the silence to be noticed')
         wait_for(lambda: parts.json('nodes', 'worker-2')['lease_renewed_ago_s'] is not None, 'the lease to be renewed')
