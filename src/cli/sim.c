@@ -51,6 +51,7 @@ static const struct option_row options[] = {
     { .name = "policy", .kind = OPTION_TEXT, .argument = "LIST", .fallback = "all", .group = "Replay", .help = "which job goes first: a list of " ORDER_WORDS "; all is fifo,sjf,f1,wfp3,unicep" },
     { .name = "backfill", .kind = OPTION_TEXT, .argument = "LIST", .fallback = "both", .group = "Replay", .help = "what may pass the first that does not fit: a list of " BACKFILL_WORDS "; both is none,easy" },
     { .name = "backfill-order", .kind = OPTION_TEXT, .argument = "ORDER", .fallback = "policy", .group = "Replay", .help = "in which order those that may pass are tried" },
+    { .name = "compare", .kind = OPTION_TEXT, .argument = "LIST", .group = "Replay", .help = "as --policy, and shows the outcomes side by side: the best of each column has a star, with --json its name is in \"best\"" },
     { .name = "procs", .kind = OPTION_COUNT, .argument = "N", .min = 1, .max = 1000000000, .group = "Replay", .help = "processors of the machine; by default as the log's header says" },
     { .name = "start", .kind = OPTION_COUNT, .argument = "N", .fallback = "0", .min = 0, .max = 1000000000, .group = "Replay", .help = "first job of the window, counted from 0 after cleaning" },
     { .name = "jobs", .kind = OPTION_COUNT, .argument = "N", .min = 1, .max = 1000000000, .group = "Replay", .help = "how many jobs; by default all to the end" },
@@ -86,6 +87,7 @@ const struct command command_sim = {
             "without a job are means over time.\n\n"
             "With --faults, exit code 1 when an invariant is violated; the last line then says which, and how to see it again.",
     .examples = "rota sim log.swf.gz --policy fifo,wfp3 --backfill easy\nrota sim log.swf --policy f1 --backfill easy --dump starts.csv\n"
+                "rota sim log.swf.gz --compare fifo,sjf,saf,f1 --backfill easy\n"
                 "rota sim pods.csv.gz --nodes nodes.csv.gz --place fragmentation --mode inflate --seeds 10\n"
                 "rota sim --balance --place spread,random,roundrobin\nrota sim --faults --seed 7 --trace\nrota sim --faults --seeds 1000",
     .options = options, .run = run_sim,

@@ -6,12 +6,10 @@
 #include <time.h>
 
 #include "base/mem.h"
+#include "cli/sim_outcome.h"
 #include "cli/term.h"
 #include "io/clock.h"
 #include "sim/trace_sim.h"
-#include "wire/json_out.h"
-
-#define POLICIES_MAX 64
 
 struct replay {
     const struct args *args;
@@ -22,8 +20,6 @@ struct replay {
     struct progress progress;
     size_t runs, run;           /* how many replays, and which this is */
 };
-
-static const char *const backfill_names[BACKFILLS] = { "none", "greedy", "easy", "conservative" };
 
 /* --- which policies --- */
 
@@ -65,20 +61,23 @@ static int words(const char *option, const char *text, int (*named)(struct bytes
         if (value == none)
             return err_field(err, ERR_INVALID, option, remedy, "\"%.*s\" is not one of them", (int)(word.size < 40 ? word.size : 40),
                              word.data);
-        if (*count == POLICIES_MAX)
+        if (*count == OUTCOMES_MAX)
             return err_field(err, ERR_INVALID, option, "name each once", "too many words");
         out[(*count)++] = value;
     }
     return *count ? 0 : err_field(err, ERR_INVALID, option, remedy, "the list is empty");
 }
 
-static int choose_policies(const struct args *args, struct trace_policy *out, size_t *count, struct err *err)
+static int choose_policies(const struct args *args, struct outcome *out, size_t *count, struct err *err)
 {
-    int order[POLICIES_MAX], backfill[POLICIES_MAX], by[1] = { ORDERS };
+    const char *option = args_has(args, "compare") ? "compare" : "policy", *dashed = args_has(args, "compare") ? "--compare" : "--policy";
+    if (args_has(args, "compare") && args_has(args, "policy"))
+        return err_field(err, ERR_INVALID, "--compare", "leave --policy out", "it names the policies itself");
+    int order[OUTCOMES_MAX], backfill[OUTCOMES_MAX], by[1] = { ORDERS };
     size_t orders_count = 0, backfills_count = 0, by_count = 0;
-    const char *text = args_text(args, "policy", "all"), *modes = args_text(args, "backfill", "both"),
+    const char *text = args_text(args, option, "all"), *modes = args_text(args, "backfill", "both"),
                *candidates = args_text(args, "backfill-order", "policy");
-    if (words("--policy", strcmp(text, "all") == 0 ? "fifo,sjf,f1,wfp3,unicep" : text, order_named, ORDERS,
+    if (words(dashed, strcmp(text, "all") == 0 ? "fifo,sjf,f1,wfp3,unicep" : text, order_named, ORDERS,
               "write a list of " ORDER_WORDS ", or all", order, &orders_count, err) < 0 ||
         words("--backfill", strcmp(modes, "both") == 0 ? "none,easy" : modes, backfill_named, BACKFILLS,
               "write a list of " BACKFILL_WORDS ", or both", backfill, &backfills_count, err) < 0)
@@ -92,9 +91,9 @@ static int choose_policies(const struct args *args, struct trace_policy *out, si
                              "conservative backfill gives places in the order of --policy");
     *count = 0;
     for (size_t i = 0; i < orders_count; i++)
-        for (size_t k = 0; k < backfills_count && *count < POLICIES_MAX; k++)
-            out[(*count)++] = (struct trace_policy){ (enum order_kind)order[i], (enum sched_backfill)backfill[k],
-                                                     (enum order_kind)by[0], args_has(args, "one-by-one") };
+        for (size_t k = 0; k < backfills_count && *count < OUTCOMES_MAX; k++)
+            out[(*count)++].policy = (struct trace_policy){ (enum order_kind)order[i], (enum sched_backfill)backfill[k],
+                                                            (enum order_kind)by[0], args_has(args, "one-by-one") };
     return 0;
 }
 
@@ -119,53 +118,6 @@ static void tell_counts(const struct replay *r, const struct swf_counts *n)
     dropped(&out, n->overrun, "longer than their estimate");
     buf_printf(&out, "; replaying %zu", r->count);
     say("%s", out.data);
-}
-
-static void row(struct table *t, const struct trace_policy *p, const struct trace_metrics *m, const struct trace_stats *stats,
-                double cpu_s)
-{
-    table_row(t);
-    table_cell(t, "%s", orders[p->order].name);
-    table_cell(t, "%s", backfill_names[p->backfill]);
-    table_cell(t, "%.2f", m->wait_avg_s);
-    table_cell(t, "%" PRId64, m->wait_p95_s);
-    table_cell(t, "%" PRId64, m->wait_max_s);
-    table_cell(t, "%.4f", m->slowdown_avg);
-    table_cell(t, "%.2f", m->slowdown_p95);
-    table_cell(t, "%.4f", m->utilisation);
-    table_cell(t, "%" PRId64, m->makespan_s);
-    table_cell(t, "%" PRIu64, stats->queue_most);
-    table_cell(t, "%.2f", cpu_s);
-}
-
-static void json_line(const struct replay *r, const struct trace_policy *p, const struct trace_metrics *m,
-                      const struct trace_stats *stats, double cpu_s)
-{
-    autobuf struct buf out = BUF_INIT;
-    struct json_out j = json_out_to(&out);
-    json_open(&j, NULL, '{');
-    json_cstr(&j, "trace", r->trace);
-    json_cstr(&j, "policy", orders[p->order].name);
-    json_cstr(&j, "backfill", backfill_names[p->backfill]);
-    json_cstr(&j, "backfill_order", p->backfill_order < ORDERS ? orders[p->backfill_order].name : "policy");
-    json_u64(&j, "jobs", m->jobs);
-    json_i64(&j, "procs", r->procs);
-    json_num(&j, "wait_avg_s", m->wait_avg_s, 6);
-    json_i64(&j, "wait_p50_s", m->wait_p50_s);
-    json_i64(&j, "wait_p95_s", m->wait_p95_s);
-    json_i64(&j, "wait_p99_s", m->wait_p99_s);
-    json_i64(&j, "wait_max_s", m->wait_max_s);
-    json_num(&j, "bounded_slowdown_avg", m->slowdown_avg, 6);
-    json_num(&j, "bounded_slowdown_p95", m->slowdown_p95, 6);
-    json_num(&j, "bounded_slowdown_max", m->slowdown_max, 6);
-    json_num(&j, "utilisation", m->utilisation, 6);
-    json_i64(&j, "makespan_s", m->makespan_s);
-    json_u64(&j, "queue_most", stats->queue_most);
-    json_u64(&j, "cycles", stats->cycles);
-    json_num(&j, "cpu_s", cpu_s, 3);
-    json_close(&j, '}');
-    buf_char(&out, '\n');
-    out_flush(&out);
 }
 
 static int dump(const struct replay *r, const char *path)
@@ -206,34 +158,34 @@ static double cpu_now_s(void)
     return (double)clock() / CLOCKS_PER_SEC;
 }
 
-static int replay_all(struct replay *r, const struct trace_policy *policies, size_t count)
+static void replay_one(struct replay *r, struct outcome *o)
 {
-    static const char *const columns[] = { "POLICY", "BACKFILL", "WAIT_AVG_S", "P95", "MAX", "SLOWDOWN", "P95", "UTIL", "MAKESPAN_S",
-                                           "QUEUE_MOST", "CPU_S" };
-    struct table *t = table_new();
-    for (size_t i = 0; i < sizeof columns / sizeof *columns; i++)
-        table_column(t, columns[i], i < 2 ? 0 : TABLE_RIGHT);
-    bool json = args_has(r->args, "json");
+    double begin_s = cpu_now_s();
+    trace_sim_run(r->jobs, r->count, r->procs, &o->policy, &o->stats, on_progress, r);
+    o->cpu_s = cpu_now_s() - begin_s;
+    trace_metrics(r->jobs, r->count, r->procs, &o->metrics);
+    r->run++;
+}
+
+/* One after another; a line of JSON as soon as there is one, unless it has to tell which is best. */
+static int replay_all(struct replay *r, struct outcome *outcomes, size_t count)
+{
+    bool json = args_has(r->args, "json"), compare = args_has(r->args, "compare");
     progress_start(&r->progress, mode_of(r->args), "jobs", clock_now_ms());
     r->runs = count;
-    for (r->run = 0; r->run < count; r->run++) {
-        const struct trace_policy *p = &policies[r->run];
-        struct trace_stats stats;
-        struct trace_metrics metrics;
-        double begin_s = cpu_now_s();
-        trace_sim_run(r->jobs, r->count, r->procs, p, &stats, on_progress, r);
-        double cpu_s = cpu_now_s() - begin_s;
-        trace_metrics(r->jobs, r->count, r->procs, &metrics);
-        if (json)
-            json_line(r, p, &metrics, &stats, cpu_s);
-        else
-            row(t, p, &metrics, &stats, cpu_s);
+    for (size_t i = 0; i < count; i++) {
+        replay_one(r, &outcomes[i]);
+        if (json && !compare)
+            outcome_json(&outcomes[i], r->trace, r->procs, NULL);
     }
     if (r->progress.mode != PROGRESS_NONE)
         progress_end(&r->progress, clock_now_ms());
+    if (compare)
+        outcomes_best(outcomes, count);
+    for (size_t i = 0; i < count && json && compare; i++)
+        outcome_json(&outcomes[i], r->trace, r->procs, outcomes[i].best);
     if (!json)
-        table_print(t);
-    table_free(t);
+        (compare ? outcomes_compared : outcomes_table)(outcomes, count);
     const char *path = args_text(r->args, "dump", NULL);
     return path ? dump(r, path) : 0;
 }
@@ -241,9 +193,9 @@ static int replay_all(struct replay *r, const struct trace_policy *policies, siz
 int sim_trace(const struct args *args, const char *path)
 {
     struct err err = { 0 };
-    struct trace_policy policies[POLICIES_MAX];
+    struct outcome outcomes[OUTCOMES_MAX] = { 0 };
     size_t count = 0;
-    if (choose_policies(args, policies, &count, &err) < 0)
+    if (choose_policies(args, outcomes, &count, &err) < 0)
         return say_error(&err);
     if (args_has(args, "dump") && count > 1) {
         err_field(&err, ERR_INVALID, "--dump", "give one --policy and one --backfill", "it shows the starts of one replay");
@@ -267,7 +219,7 @@ int sim_trace(const struct args *args, const char *path)
         return say_error(&err);
     if (!args_has(args, "json"))
         tell_counts(&r, &counts);
-    int code = replay_all(&r, policies, count);
+    int code = replay_all(&r, outcomes, count);
     free(r.jobs);
     return code;
 }

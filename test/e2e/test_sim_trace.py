@@ -256,6 +256,33 @@ def test_metrics_are_those_of_the_definition(tmp_path):
     assert (got['policy'], got['backfill'], got['jobs'], got['procs']) == ('fifo', 'easy', 3, 4)
 
 
+MEASURES = {'WAIT_AVG_S': 'wait_avg_s', 'WAIT_P95_S': 'wait_p95_s', 'WAIT_MAX_S': 'wait_max_s', 'SLOWDOWN': 'bounded_slowdown_avg',
+            'UTIL': 'utilisation', 'MAKESPAN_S': 'makespan_s'}
+
+
+def test_a_comparison_marks_the_best_of_each_column(tmp_path):
+    path = swf(tmp_path / 'w.swf', workload(3, 160, 16, exact=False), 16)
+    chosen = ['fifo', 'sjf', 'saf', 'f1']
+    alone = [json.loads(line) for line in rota(path, '--policy', ','.join(chosen), '--backfill', 'easy', '--json').stdout.splitlines()]
+    both = [json.loads(line) for line in rota(path, '--compare', ','.join(chosen), '--backfill', 'easy', '--json').stdout.splitlines()]
+    head, *rows = [line.split('\t') for line in rota(path, '--compare', ','.join(chosen), '--backfill', 'easy').stdout.splitlines()]
+    assert head == ['POLICY', 'BACKFILL', *MEASURES] and [row[:2] for row in rows] == [[policy, 'easy'] for policy in chosen]
+    starred = 0
+    for column, name in MEASURES.items():
+        values = [float(row[head.index(column)].rstrip('*')) for row in rows]
+        best = (max if name == 'utilisation' else min)(values)
+        for row, value, one, ours in zip(rows, values, alone, both):
+            mark = value == best and len(set(values)) > 1
+            starred += mark
+            assert row[head.index(column)].endswith('*') == mark == (name in ours['best']), (column, row)
+            assert ours[name] == one[name] == pytest.approx(value, abs=0.006)
+    assert starred >= 4
+    # Nothing is best where there is nothing to compare with; and two lists of policies are one too many.
+    assert json.loads(rota(path, '--compare', 'sjf', '--backfill', 'easy', '--json').stdout)['best'] == []
+    assert 'leave --policy out' in rota(path, '--compare', 'sjf', '--policy', 'fifo', code=2).stderr
+    assert '--compare: "lifo" is not one of them' in rota(path, '--compare', 'lifo', code=2).stderr
+
+
 def test_window_filter_and_overrun(tmp_path):
     jobs = [(5, 10, 4, 1), (6, 10, 10, 9), (7, 10, 0, 1), (8, 0, 5, 1), (9, 3, 3, 1)]
     path = swf(tmp_path / 'w.swf', jobs, 4)
