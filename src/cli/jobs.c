@@ -541,6 +541,34 @@ static void show_usage(struct client *c, const struct job_ref *ref, struct buf *
     line_text(out, "used", buf_bytes(&text));
 }
 
+/* What would suit it, by what others of its name used; nothing where it asked for just that. */
+static void show_suggestion(const json_t *job, struct buf *out)
+{
+    autobuf struct buf text = BUF_INIT, asked = BUF_INIT;
+    const json_t *suggestion = json_object_get(job, "suggestion");
+    int64_t mem_bytes = json_int(suggestion, "mem_bytes", 0), mem_asked_bytes = json_int(job, "mem_bytes", 0);
+    int64_t ooms = json_int(suggestion, "ooms", 0);
+    double cpus = json_real_of(suggestion, "cpus", 0), cpus_asked = json_real_of(job, "cpus", 0);
+    if (mem_bytes && mem_bytes != mem_asked_bytes) {
+        buf_str(&text, "--mem ");
+        human_size(&text, suggestion, "mem_bytes");
+        if (mem_asked_bytes)
+            format_size(&asked, (uint64_t)mem_asked_bytes);
+        buf_printf(&text, " (asked %s, used at most ", mem_asked_bytes ? asked.data : "nothing");
+        human_size(&text, suggestion, "mem_max_bytes");
+        buf_char(&text, ')');
+    }
+    if (cpus > 0 && (cpus > cpus_asked || cpus < cpus_asked))
+        buf_printf(&text, "%s--cpus %g (asked %g, used at most %.2f)", text.size ? ", " : "", cpus, cpus_asked,
+                   json_real_of(suggestion, "cpus_max", 0));
+    if (!text.size)
+        return;
+    buf_printf(&text, " would do, by %lld runs of this name", (long long)json_int(suggestion, "runs", 0));
+    if (ooms)
+        buf_printf(&text, "; %lld of them had too little memory", (long long)ooms);
+    line_text(out, "suggested", buf_bytes(&text));
+}
+
 /* When it is to start; of one that has started, how far off that was. */
 static void show_estimate(struct client *c, const struct job_ref *ref, struct buf *out)
 {
@@ -590,6 +618,7 @@ static int show_one(struct client *c, const struct args *args, const char *opera
     show_job(job, &out);
     show_estimate(c, &ref, &out);
     show_usage(c, &ref, &out);
+    show_suggestion(job, &out);
     show_attempts(c, &ref, &out);
     out_flush(&out);
     return 0;

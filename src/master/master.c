@@ -189,7 +189,7 @@ static void committed(struct master *m)
     perform(m, batch);
     metrics_count(m, batch);
     for (size_t i = 0; i < batch->records_count; i++)
-        recent_learn(m, &batch->records[i]);
+        records_learn(m, &batch->records[i]);
     events_publish(m, batch);
     master_told(m, batch);
     logs_committed(m, batch);
@@ -476,7 +476,7 @@ static int open_store(struct master *m, struct err *err)
         log_info("store replayed records=%" PRIu64 " snapshot_seq=%" PRIu64 " ms=%" PRId64,
                  m->meta.last_seq - r.snapshot_seq, r.snapshot_seq, (clock_now_ns() - begun_ns) / 1000000);
     snapshots_begin(m, r.snapshot_seq);
-    recent_remember(m);
+    records_remember(m);
     m->gate = gate_new(m->meta.last_seq + 1);
     return -1;
 }
@@ -592,6 +592,7 @@ static void stop(struct master *m)
     node_reports_free(m->reports);
     buf_fini(&m->lease_url);
     recent_free(m->recent);
+    sizing_free(m->sizing);
     buf_fini(&m->pending);
     outbound_free(m->out);
     wire_writer_free(m->wire);
@@ -616,6 +617,7 @@ int master_run(const struct master_config *config, struct err *err)
     m->usage = live_usage_new();
     m->reports = node_reports_new();
     m->recent = recent_new();
+    m->sizing = sizing_new();
     m->keys = keys_new();
     m->notify = notify_new();
     m->specs = spec_cache_new(SPEC_CACHE_BYTES);

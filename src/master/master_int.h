@@ -23,6 +23,7 @@
 #include "master/master.h"
 #include "master/node_report.h"
 #include "master/recent.h"
+#include "master/sizing.h"
 #include "master/spec_cache.h"
 #include "obs/metrics.h"
 #include "store/store.h"
@@ -169,6 +170,7 @@ struct master {
     struct node_reports *reports;
     struct buf lease_url;           /* made when first needed */
     struct recent *recent;       /* the last hour */
+    struct sizing *sizing;       /* what jobs of the same name used */
     struct buf pending;          /* the answer to what waits, good for a moment */
     int64_t pending_until_ms;
     struct snapshotter *snapshots;
@@ -247,6 +249,8 @@ struct json_out;
 void estimate_json(struct master *m, struct json_out *j, const struct estimate_view *v); /* into an object that is open */
 
 /* --- master_usage.c --- */
+void sizing_learn(struct master *m, const struct record *r); /* of each record */
+void sizing_json(struct master *m, struct json_out *j, const char *key, const struct job_view *v); /* null: nothing is known */
 void usage_heard(struct master *m, uint64_t session, const struct message *msg);
 void usage_learn(struct master *m, const struct effects *fx); /* attempts that ended: their series goes to the store */
 
@@ -282,8 +286,8 @@ void metrics_starts(struct master *m, const struct effects *fx);
 void metrics_refresh(struct master *m);                   /* before the text is made */
 
 /* --- master_overview.c --- */
-void recent_learn(struct master *m, const struct record *r); /* of each record, when it is committed */
-void recent_remember(struct master *m);                   /* at start: what the end of the journal tells */
+void records_learn(struct master *m, const struct record *r); /* of each record, when it is committed */
+void records_remember(struct master *m);                  /* at start: what the end of the journal tells */
 
 /* --- master_session.c: browsers --- */
 const struct auth_identity *session_who(struct master *m, const struct http_request *r); /* NULL: not signed in */

@@ -271,6 +271,7 @@ static void show_job(struct exchange *x, const struct job_view *v)
     json_u64(&j, "retries", v->retries);
     json_time(&j, "begin_at", v->begin_wall_ms);
     json_time(&j, "deadline_at", v->deadline_wall_ms);
+    sizing_json(m, &j, "suggestion", v);
     after_json(m, &j, v->id);
     json_u64(&j, "after_left", v->after_left);
     if (v->retry_of.n)

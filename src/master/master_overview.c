@@ -77,7 +77,7 @@ void api_pending(struct exchange *x)
 
 /* --- the last hour --- */
 
-void recent_learn(struct master *m, const struct record *r)
+static void recent_learn(struct master *m, const struct record *r)
 {
     uint64_t first = 0; /* the job, of its first attempt */
     if (r->kind == EV_STARTED && r->started.attempt == 1)
@@ -91,20 +91,26 @@ void recent_learn(struct master *m, const struct record *r)
     recent_add(m->recent, r, eligible_wall_ms);
 }
 
+void records_learn(struct master *m, const struct record *r)
+{
+    recent_learn(m, r);
+    sizing_learn(m, r);
+}
+
 static int learn_again(void *arg, const struct record *r, struct err *err)
 {
     (void)err;
-    recent_learn(arg, r);
+    records_learn(arg, r);
     return 0;
 }
 
-void recent_remember(struct master *m)
+void records_remember(struct master *m)
 {
     struct err err;
     uint64_t last = m->meta.last_seq;
     uint64_t from = last > REMEMBERED_RECORDS ? last - REMEMBERED_RECORDS + 1 : 1;
     if (last && m->store->ops->replay(m->store, from, last - from + 1, learn_again, m, &err) < 0)
-        log_warn("the last hour is not known to the dashboard: %s", err.text);
+        log_warn("the last hour and the use of jobs of the same name are not known: %s", err.text);
 }
 
 static void wait_json(struct json_out *j, const char *key, const struct recent_minute *minute, double share)

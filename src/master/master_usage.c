@@ -52,6 +52,44 @@ void usage_learn(struct master *m, const struct effects *fx)
     }
 }
 
+/* --- what would suit jobs of the same name --- */
+
+void sizing_learn(struct master *m, const struct record *r)
+{
+    struct job_view v;
+    if (r->kind != EV_ENDED || !r->ended.rss_max_bytes || (r->ended.reason != REASON_NONE && r->ended.reason != REASON_OOM) ||
+        !sched_view_job(m->sched, (job_id){ r->ended.job }, &v))
+        return;
+    struct sizing_run run = { .oom = r->ended.reason == REASON_OOM,
+                              .mem_max_bytes = r->ended.rss_max_bytes,
+                              .mem_asked_bytes = v.need.v[RES_MEM],
+                              .cpu_ms = r->ended.cpu_ms,
+                              .run_ms = r->ended.run_ms };
+    sizing_add(m->sizing, v.user, v.name, &run);
+}
+
+void sizing_json(struct master *m, struct json_out *j, const char *key, const struct job_view *v)
+{
+    struct sizing_advice a;
+    if (!sizing_find(m->sizing, v->user, v->name, &a)) {
+        json_null(j, key);
+        return;
+    }
+    json_open(j, key, '{');
+    json_u64(j, "runs", a.runs);
+    json_u64(j, "ooms", a.ooms);
+    json_u64(j, "mem_max_bytes", a.mem_max_bytes);
+    json_u64(j, "mem_bytes", a.mem_bytes);
+    if (a.cpu_milli) {
+        json_num(j, "cpus_max", (double)a.cpu_max_milli / 1000, 3);
+        json_num(j, "cpus", (double)a.cpu_milli / 1000, 3);
+    } else {
+        json_null(j, "cpus_max");
+        json_null(j, "cpus");
+    }
+    json_close(j, '}');
+}
+
 /* --- the API --- */
 
 struct usage {

@@ -91,6 +91,46 @@ def test_samples_of_a_running_job_survive_everybody(parts, tmp_path):
         assert usage(parts, job)['samples'] == kept['samples']
 
 
+HOLDS = 'import sys; held = bytearray(int(sys.argv[1]) << 20)\nfor i in range(0, len(held), 4096): held[i] = 1'
+
+
+def holds(cluster, name, mib, *options):
+    job = int(cluster.ok('submit', '--name', name, *options, '--', '/usr/bin/python3', '-c', HOLDS, str(mib)))
+    cluster.rota('wait', str(job))
+    return cluster.json('show', job)
+
+
+def test_what_would_suit_jobs_of_a_name(parts):
+    """Three runs tell what to ask for: of those that had too little, more than they asked; and a restart forgets nothing of it."""
+    sizes = (40, 120, 30)
+    shown = [holds(parts, 'sized', mib, '--mem', '1G') for mib in sizes]
+    assert [job['state'] for job in shown] == ['succeeded'] * 3
+    assert shown[0]['suggestion'] is None and shown[1]['suggestion'] is None
+    suggestion = wait_for(lambda: parts.json('show', shown[0]['id'])['suggestion'], 'a suggestion')
+    assert (suggestion['runs'], suggestion['ooms']) == (3, 0)
+    assert suggestion['mem_max_bytes'] >= 120 * MIB
+    assert 1.15 * suggestion['mem_max_bytes'] - 1 <= suggestion['mem_bytes'] <= 1.15 * suggestion['mem_max_bytes'] + 64 * MIB
+    text = parts.ok('show', str(shown[2]['id']))
+    assert f'--mem {suggestion["mem_bytes"] // MIB}M (asked 1G, used at most ' in text and 'would do, by 3 runs of this name' in text, text
+    suits = holds(parts, 'sized', 1, '--mem', str(suggestion['mem_bytes']))
+    assert '--mem' not in parts.ok('show', str(suits['id'])), 'it asked for just that'
+
+    poor = [holds(parts, 'poor', 200, '--mem', '64M') for _ in range(3)]
+    if poor[0]['reason'] == 'oom':  # where limits are enforced so that it can be told
+        wanted = wait_for(lambda: parts.json('show', poor[0]['id'])['suggestion'], 'a suggestion')
+        assert wanted['ooms'] == 3 and wanted['mem_bytes'] >= 96 * MIB
+        assert '3 of them had too little memory' in parts.ok('show', str(poor[0]['id']))
+
+    array = int(parts.ok('submit', '--name', 'wide', '--array', '1-3', '--', 'true'))
+    parts.ok('wait', str(array))
+    assert wait_for(lambda: parts.json('show', array)['suggestion'], 'each task is a run')['runs'] == 3
+    before = parts.json('show', shown[0]['id'])['suggestion']
+    for options in ((), ('--snapshot-records', '1')):
+        parts.crash('master')
+        parts.start_master(*options)
+        assert parts.json('show', shown[0]['id'])['suggestion'] == before
+
+
 def test_short_jobs_and_arrays(parts):
     job = int(parts.ok('submit', '--wait', '--', 'true'))
     short = usage(parts, job)
