@@ -189,6 +189,18 @@ int parse_size(const char *text, uint64_t *bytes, struct err *err)
     return 0;
 }
 
+int parse_mem(const char *text, bool *automatic, uint64_t *bytes, struct err *err)
+{
+    static const char word[] = "auto";
+    bool begins = strncmp(text, word, sizeof word - 1) == 0;
+    const char *rest = begins ? text + sizeof word - 1 : text;
+    *automatic = begins && (!*rest || *rest == ':');
+    *bytes = 0;
+    if (!*automatic)
+        return parse_size(text, bytes, err);
+    return *rest ? parse_size(rest + 1, bytes, err) : 0;
+}
+
 static const struct duration_unit {
     const char *name;
     int64_t ms;

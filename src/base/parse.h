@@ -11,6 +11,8 @@
 int parse_u64(const char *text, uint64_t min, uint64_t max, uint64_t *out, struct err *err);   /* 1_000_000 */
 int parse_i64(const char *text, int64_t min, int64_t max, int64_t *out, struct err *err);
 int parse_size(const char *text, uint64_t *bytes, struct err *err);         /* 512M 1.5G 4096 2KiB; K M G T are 1024-based */
+/* What a job asks of memory: a size, "auto", or "auto:" and a size to begin with. *bytes is 0 if none is named. */
+int parse_mem(const char *text, bool *automatic, uint64_t *bytes, struct err *err);
 int parse_duration(const char *text, int64_t *ms, struct err *err);         /* 90s 2h30m 15days 250ms; a bare number is seconds */
 int parse_milli(const char *text, uint64_t *milli, struct err *err);        /* CPUs, GPUs: 0.5 4 -> 500 4000 */
 int parse_time(const char *text, int64_t now_wall_ms, int64_t *wall_ms, struct err *err); /* RFC 3339, "2026-11-23 10:00", "now+2h", "+2h" */

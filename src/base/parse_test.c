@@ -57,6 +57,27 @@ static void whole_numbers(void **state)
     assert_int_equal(parse_i64("bad", -5, 5, &i, NULL), -ERR_INVALID); /* nobody needs the reason */
 }
 
+static void memory(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        bool automatic;
+        uint64_t bytes;
+    } good[] = { { "auto", true, 0 }, { "auto:2G", true, UINT64_C(2) << 30 }, { "512M", false, 512 << 20 }, { "0", false, 0 } };
+    static const char *const bad[] = { "", "aut", "automatic", "auto:", "auto:4Q", "auto 2G", "AUTO", "2G:auto" };
+    bool automatic;
+    uint64_t bytes;
+    struct err e;
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        assert_int_equal(parse_mem(good[i].text, &automatic, &bytes, &e), 0);
+        assert_int_equal(automatic, good[i].automatic);
+        assert_int_equal(bytes, good[i].bytes);
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        assert_refused(parse_mem(bad[i], &automatic, &bytes, &e), &e, true);
+}
+
 static void sizes(void **state)
 {
     (void)state;
@@ -539,6 +560,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(whole_numbers),  cmocka_unit_test(sizes),
+        cmocka_unit_test(memory),
         cmocka_unit_test(durations),      cmocka_unit_test(amounts),
         cmocka_unit_test(times),          cmocka_unit_test(arrays),
         cmocka_unit_test(job_references), cmocka_unit_test(names),

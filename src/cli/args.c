@@ -180,6 +180,7 @@ int option_value(const struct option_row *row, const char *text, struct given *o
     int rc = 0;
     uint32_t array[4];
     double number = 0;
+    bool automatic;
     switch (row->kind) {
     case OPTION_FLAG:
     case OPTION_TEXT:
@@ -209,6 +210,9 @@ int option_value(const struct option_row *row, const char *text, struct given *o
     case OPTION_SIZE:
         rc = parse_size(text, &value.u64, err);
         number = (double)value.u64;
+        break;
+    case OPTION_MEM:
+        rc = parse_mem(text, &automatic, &value.u64, err);
         break;
     case OPTION_DURATION:
         rc = parse_duration(text, &value.i64, err);
@@ -398,6 +402,12 @@ const struct given *args_next(const struct args *args, const char *name, const s
 bool args_has(const struct args *args, const char *name)
 {
     return args_find(args, name) != NULL;
+}
+
+bool args_mem_auto(const struct args *args)
+{
+    const char *text = args_text(args, "mem", "");
+    return strncmp(text, "auto", 4) == 0;
 }
 
 const char *args_text(const struct args *args, const char *name, const char *fallback)

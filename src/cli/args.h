@@ -22,6 +22,7 @@ enum option_kind {
     OPTION_SIZE,     /* bytes: 512M */
     OPTION_DURATION, /* milliseconds: 90s */
     OPTION_BACKOFF,  /* D or D..D */
+    OPTION_MEM,      /* SIZE, auto or auto:SIZE; bytes of u64, what 0 means is told by the text */
     OPTION_TIME,     /* Unix time in ms: RFC 3339, "2026-11-23 10:00", now+2h */
     OPTION_MILLI,    /* thousandths: 0.5 */
     OPTION_ARRAY,    /* 1-1000%50 */
@@ -99,6 +100,7 @@ int args_parse(struct args *args, const struct command *command, int argc, char 
 void args_fini(struct args *args);
 
 bool args_has(const struct args *args, const char *name);
+bool args_mem_auto(const struct args *args); /* --mem auto, or auto:SIZE, was given */
 const struct given *args_find(const struct args *args, const char *name); /* the last one, or NULL */
 const char *args_text(const struct args *args, const char *name, const char *fallback);
 uint64_t args_u64(const struct args *args, const char *name, uint64_t fallback);

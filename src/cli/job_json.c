@@ -131,11 +131,12 @@ const struct option_row job_options[] = {
       .fallback = "1",
       .help = "CPUs, also in parts: 0.5" },
     { .name = "mem",
-      .kind = OPTION_SIZE,
+      .kind = OPTION_MEM,
       .argument = "SIZE",
       .group = NEEDS,
       .fallback = "no claim, no limit",
-      .help = "memory, claimed and enforced: 512M, 1.5G" },
+      .help = "memory, claimed and enforced: 512M, 1.5G; auto: what would have suited the last runs of this name, "
+              "auto:2G: and 2G (else 1G) while too few are known" },
     { .name = "gpus", .kind = OPTION_MILLI, .argument = "N", .group = NEEDS, .fallback = "0", .help = "GPUs" },
     { .name = "resource",
       .kind = OPTION_PAIR,
@@ -409,6 +410,8 @@ int job_json_from(const struct args *args, struct buf *out, struct err *err)
     milli(&j, args, "gpus");
     if (args_has(args, "mem"))
         json_u64(&j, "mem_bytes", args_u64(args, "mem", 0));
+    if (args_mem_auto(args))
+        json_bool(&j, "mem_auto", true);
     if (rc == 0)
         rc = counts(&j, args, "resource", "resources", err);
     if (rc == 0)

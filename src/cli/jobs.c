@@ -340,6 +340,16 @@ static void pairs_text(const json_t *object, struct buf *out)
     }
 }
 
+void mem_auto_text(const json_t *job, struct buf *out)
+{
+    const json_t *automatic = json_object_get(job, "mem_auto");
+    long long runs = (long long)json_int(automatic, "runs", 0);
+    if (runs)
+        buf_printf(out, " (auto: from %lld runs of this name)", runs);
+    else if (json_is_object(automatic))
+        buf_str(out, " (auto: too few runs of this name are known)");
+}
+
 static void needs_text(const json_t *job, struct buf *out)
 {
     double cpus = json_real_of(job, "cpus", 0);
@@ -349,6 +359,7 @@ static void needs_text(const json_t *job, struct buf *out)
         human_size(out, job, "mem_bytes");
         buf_str(out, " memory");
     }
+    mem_auto_text(job, out);
     if (json_real_of(job, "gpus", 0) > 0)
         buf_printf(out, ", %g GPUs", json_real_of(job, "gpus", 0));
     autobuf struct buf more = BUF_INIT;

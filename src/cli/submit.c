@@ -525,6 +525,20 @@ int submit_one(const struct args *args, uint64_t *id)
     return code;
 }
 
+/* What --mem auto came to. */
+static void tell_memory(struct client *c, uint64_t id)
+{
+    autobuf struct buf path = BUF_INIT, text = BUF_INIT;
+    autojson json_t *job = NULL;
+    buf_printf(&path, "/v1/jobs/%llu", (unsigned long long)id);
+    if (client_json(c, "GET", path.data, bytes_of(NULL, 0), &job, NULL) < 0)
+        return; /* It is queued all the same; rota show tells it. */
+    human_size(&text, job, "mem_bytes");
+    buf_str(&text, " memory");
+    mem_auto_text(job, &text);
+    say("%s", text.data);
+}
+
 static int run_submit(const struct args *args)
 {
     const char *file = args_text(args, "file", NULL);
@@ -546,6 +560,8 @@ static int run_submit(const struct args *args)
         code = file ? send_file(&s, file) : send_args(&s);
     if (code == 0 && !args_has(args, "json"))
         print_ids(&s);
+    if (code == 0 && args_mem_auto(args) && s.ids.count)
+        tell_memory(s.client, s.ids.ranges[0].first);
     if (code == 0 && args_has(args, "follow")) {
         struct follow f = { .client = s.client,
                             .ref = { .job = s.ids.ranges[0].first },

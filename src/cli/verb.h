@@ -32,6 +32,7 @@ bool state_ended(const char *state);
 int job_exit_code(const json_t *job);
 
 /* "failed: ended with exit code 7" */
+void mem_auto_text(const json_t *job, struct buf *out); /* " (auto: from 12 runs of this name)", or nothing */
 void state_sentence(const json_t *job, struct buf *out);
 
 /* --- wait.c --- */

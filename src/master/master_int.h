@@ -171,6 +171,7 @@ struct master {
     struct buf lease_url;           /* made when first needed */
     struct recent *recent;       /* the last hour */
     struct sizing *sizing;       /* what jobs of the same name used */
+    struct { uint64_t mem_bytes; int64_t until_ms; } largest_node; /* memory of the largest one that is not down, good for a moment */
     struct buf pending;          /* the answer to what waits, good for a moment */
     int64_t pending_until_ms;
     struct snapshotter *snapshots;
@@ -250,6 +251,9 @@ void estimate_json(struct master *m, struct json_out *j, const struct estimate_v
 
 /* --- master_usage.c --- */
 void sizing_learn(struct master *m, const struct record *r); /* of each record */
+/* What a job of this name is to ask for; start_bytes, or a default if that is 0, while too few runs are known (*runs is 0 then). Never more than
+ * the largest node has. */
+uint64_t sizing_memory(struct master *m, struct bytes user, struct bytes name, uint64_t start_bytes, uint32_t *runs);
 void sizing_json(struct master *m, struct json_out *j, const char *key, const struct job_view *v); /* null: nothing is known */
 void usage_heard(struct master *m, uint64_t session, const struct message *msg);
 void usage_learn(struct master *m, const struct effects *fx); /* attempts that ended: their series goes to the store */

@@ -192,6 +192,13 @@ static void spec_members(struct json_out *j, const struct job_spec *spec)
     json_bytes(j, "stdout", spec->stdout_path);
     json_bytes(j, "stderr", spec->stderr_path);
     json_bytes(j, "image", spec->image);
+    if (spec->mem_auto) {
+        json_open(j, "mem_auto", '{');
+        json_u64(j, "runs", spec->mem_runs);
+        json_close(j, '}');
+    } else {
+        json_null(j, "mem_auto");
+    }
     json_bool(j, "overlap_never", spec->request.overlap_never);
 }
 

@@ -138,10 +138,34 @@ static int need_container(struct job_request *r, struct named_resource room[RES_
     return 0;
 }
 
+/* The job with the memory that is taken for it; what it is known by stays what was asked. */
+static void take_memory(struct master *m, const struct prepared *from, struct job_spec *spec, struct buf *encoded,
+                        struct prepared *p)
+{
+    *p = *from;
+    *spec = *from->spec;
+    spec->key = bytes_of(NULL, 0);
+    spec->mem_start_bytes = spec->request.need.v[RES_MEM];
+    spec->request.need.v[RES_MEM] =
+        sizing_memory(m, spec->request.user, spec->request.name, spec->mem_start_bytes, &spec->mem_runs);
+    spec_encode(encoded, spec);
+    p->spec = spec;
+    p->encoded = buf_bytes(encoded);
+}
+
 /* Steps the brain and lets the spec ride with the record. */
 static int enqueue(struct master *m, const struct auth_identity *who, const struct prepared *p, struct bytes key,
                    size_t base_size, job_id *job, struct err *err)
 {
+    struct prepared sized;
+    struct job_spec spec;
+    autobuf struct buf encoded = BUF_INIT;
+    if (p->spec->mem_auto) {
+        take_memory(m, p, &spec, &encoded, &sized);
+        p = &sized;
+    }
+    if (p->encoded.size > SPEC_BYTES_MAX)
+        return err_set(err, ERR_TOO_LARGE, "the job is larger than %u bytes", SPEC_BYTES_MAX);
     struct sched_event ev = { .kind = SCHED_SUBMIT, .submit = p->spec->request };
     struct named_resource named[RES_NAMED_MAX];
     if (p->spec->image.size && need_container(&ev.submit, named, err) < 0)
@@ -185,8 +209,6 @@ static int fill_user(const struct auth_identity *who, struct job_request *reques
 /* 1: known before, *job is it; 0: a new job. */
 static int submit_prepared(const struct submission *s, const struct prepared *p, job_id *job, struct err *err)
 {
-    if (p->encoded.size > SPEC_BYTES_MAX)
-        return err_set(err, ERR_TOO_LARGE, "the job is larger than %u bytes", SPEC_BYTES_MAX);
     autobuf struct buf key = BUF_INIT;
     size_t base_size = 0;
     int rc = find_key(s, p->own_key, &key, &base_size, err);
@@ -276,6 +298,8 @@ int submit_again(struct master *m, const struct auth_identity *who, job_id retry
         return err_wrap(err, "the spec of job %" PRIu64, retry_of.n);
     /* It has waited once: what it waited for is over, and its dates may be. */
     spec.request.retry_of = retry_of;
+    if (spec.mem_auto)
+        spec.request.need.v[RES_MEM] = spec.mem_start_bytes;
     spec.request.after = NULL;
     spec.request.after_count = 0;
     spec.request.begin_wall_ms = spec.request.deadline_wall_ms = 0;

@@ -6,6 +6,8 @@
 #include "obs/log.h"
 
 #define USAGE_ATTEMPTS_MAX 5000u
+#define LARGEST_NODE_MS 1000
+#define SIZING_START_BYTES (UINT64_C(1) << 30) /* of mem_auto, while nothing is known */
 
 /* --- from workers to the store --- */
 
@@ -66,6 +68,32 @@ void sizing_learn(struct master *m, const struct record *r)
                               .cpu_ms = r->ended.cpu_ms,
                               .run_ms = r->ended.run_ms };
     sizing_add(m->sizing, v.user, v.name, &run);
+}
+
+/* Looked for once a second: there may be 10,000. 0: there is none. */
+static uint64_t largest_node(struct master *m)
+{
+    if (master_now_ms(m) < m->largest_node.until_ms)
+        return m->largest_node.mem_bytes;
+    m->largest_node.until_ms = m->now_ms + LARGEST_NODE_MS;
+    m->largest_node.mem_bytes = 0;
+    struct node_view v;
+    for (uint32_t id = 1; id <= sched_view_nodes(m->sched); id++)
+        if (sched_view_node(m->sched, (node_id){ id }, &v) && v.state != NODE_DOWN &&
+            v.capacity.v[RES_MEM] > m->largest_node.mem_bytes)
+            m->largest_node.mem_bytes = v.capacity.v[RES_MEM];
+    return m->largest_node.mem_bytes;
+}
+
+uint64_t sizing_memory(struct master *m, struct bytes user, struct bytes name, uint64_t start_bytes, uint32_t *runs)
+{
+    struct sizing_advice a;
+    *runs = 0;
+    if (!sizing_find(m->sizing, user, name, &a))
+        return start_bytes ? start_bytes : SIZING_START_BYTES;
+    *runs = a.runs;
+    uint64_t most = largest_node(m);
+    return most && most < a.mem_bytes ? most : a.mem_bytes;
 }
 
 void sizing_json(struct master *m, struct json_out *j, const char *key, const struct job_view *v)

@@ -33,6 +33,9 @@ struct job_spec {
     struct bytes workdir, stdin_path, stdout_path, stderr_path, image, notify; /* size 0: not given */
     struct bytes key;                /* idempotency key from the job itself */
     uint64_t output_bytes_max;       /* 0: default */
+    bool mem_auto;                   /* the memory comes from what earlier runs used. When the master has taken it: */
+    uint32_t mem_runs;               /* from so many runs; 0: too few were known, it is */
+    uint64_t mem_start_bytes;        /* what was asked for in that case; 0: default */
     enum spec_pull pull;             /* of the image */
     int64_t simulated_ms;            /* "simulate": {"run_s":..,"exit_code":..}: used by exec_fake only */
     int32_t simulated_exit;

@@ -136,6 +136,9 @@ void spec_encode(struct buf *out, const struct job_spec *spec)
     m.key = binary(spec->key);
     m.output_bytes_max = spec->output_bytes_max;
     m.pull = spec->pull;
+    m.mem_auto = spec->mem_auto;
+    m.mem_runs = spec->mem_runs;
+    m.mem_start_bytes = spec->mem_start_bytes;
     m.simulated_ms = spec->simulated_ms;
     m.simulated_exit = spec->simulated_exit;
     size_t size = rota__job_spec__get_packed_size(&m);
@@ -257,6 +260,9 @@ int spec_decode(struct arena *arena, struct bytes encoded, struct job_spec *out,
     spec.workdir = text(arena, m->workdir);
     spec.stdin_path = text(arena, m->stdin_path);
     spec.stdout_path = text(arena, m->stdout_path);
+    spec.mem_auto = m->mem_auto != 0;
+    spec.mem_runs = m->mem_runs;
+    spec.mem_start_bytes = m->mem_start_bytes;
     spec.stderr_path = text(arena, m->stderr_path);
     spec.image = text(arena, m->image);
     spec.notify = text(arena, m->notify);

@@ -162,7 +162,8 @@ static bool refused(struct spec_walk *w, const struct where *where, const struct
     return false;
 }
 
-static bool read_size(struct spec_walk *w, const struct spec_key *key, const struct where *where, int64_t *out)
+static bool read_size(struct spec_walk *w, const struct spec_key *key, const struct where *where, struct job_spec *spec,
+                      int64_t *out)
 {
     struct err e;
     uint64_t bytes = 0;
@@ -170,12 +171,15 @@ static bool read_size(struct spec_walk *w, const struct spec_key *key, const str
     if (where->at->kind != JSON_KIND_TEXT)
         return wrong_type(w, where, spec_type_text(key->type),
                           "write a unit, such as 512M; or use the key that ends in _bytes");
-    if (parse_size(where->at->text.data, &bytes, &e) < 0)
+    bool mem = key->offset == offsetof(struct job_spec, request.need.v[RES_MEM]), automatic = false;
+    int rc = mem ? parse_mem(where->at->text.data, &automatic, &bytes, &e) : parse_size(where->at->text.data, &bytes, &e);
+    if (rc < 0)
         return refused(w, where, &e);
     if (bytes > (uint64_t)key->max) {
         fault(w, where, NULL, "%s is too big", field_of(where).text);
         return false;
     }
+    spec->mem_auto |= automatic;
     *out = (int64_t)bytes;
     return true;
 }
@@ -529,12 +533,13 @@ static void read_one_word(struct spec_walk *w, const struct spec_key *key, const
 }
 
 /* What is kept as one number, in the spec's own unit. */
-static bool read_number(struct spec_walk *w, const struct spec_key *key, const struct where *where, int64_t *out)
+static bool read_number(struct spec_walk *w, const struct spec_key *key, const struct where *where,
+                        struct job_spec *spec, int64_t *out)
 {
     switch (key->type) {
     case SPEC_INTEGER: return read_integer(w, key, where, out);
     case SPEC_BOOL: return read_bool(w, key, where, out);
-    case SPEC_SIZE: return read_size(w, key, where, out);
+    case SPEC_SIZE: return read_size(w, key, where, spec, out);
     case SPEC_DURATION: return read_duration(w, key, where, out);
     case SPEC_TIME: return read_time(w, key, where, out);
     default: return read_thousandths(w, key, where, out);
@@ -554,7 +559,7 @@ static void read_key(struct spec_walk *w, const struct spec_key *key, const stru
     case SPEC_SIZE:
     case SPEC_DURATION:
     case SPEC_TIME:
-        if (read_number(w, key, where, &number))
+        if (read_number(w, key, where, spec, &number))
             spec_store(key, spec, number);
         break;
     case SPEC_WORD: read_one_word(w, key, where, spec); break;

@@ -333,6 +333,29 @@ static void every_key(void **state)
     assert_true(s.simulated_ms == 250 && s.simulated_exit == 3);
 }
 
+static void memory_from_earlier_runs(void **state)
+{
+    (void)state;
+    struct job_spec s = read_good("{\"command\":[\"a\"],\"mem\":\"auto\"}");
+    assert_true(s.mem_auto && s.request.need.v[RES_MEM] == 0);
+    s = read_good("{\"command\":[\"a\"],\"mem\":\"auto:2G\"}");
+    assert_true(s.mem_auto && s.request.need.v[RES_MEM] == 2ull << 30);
+    s = read_good("{\"command\":[\"a\"],\"mem\":\"2G\"}");
+    assert_false(s.mem_auto);
+    s = read_good("{\"command\":[\"a\"],\"mem_auto\":true,\"mem_bytes\":7}");
+    assert_true(s.mem_auto && s.request.need.v[RES_MEM] == 7);
+    autobuf struct buf encoded = BUF_INIT, json = BUF_INIT;
+    struct job_spec back;
+    struct err e;
+    spec_to_json(&json, &s);
+    assert_non_null(strstr(json.data, "\"mem_auto\":true"));
+    s.mem_runs = 12;
+    s.mem_start_bytes = 9;
+    spec_encode(&encoded, &s);
+    assert_int_equal(spec_decode(&arena, buf_bytes(&encoded), &back, &e), 0);
+    assert_true(back.mem_auto && back.mem_runs == 12 && back.mem_start_bytes == 9);
+}
+
 static void bad_jobs(void **state)
 {
     (void)state;
@@ -342,6 +365,9 @@ static void bad_jobs(void **state)
     } bad[] = {
         { "{}", "command", "no command" },
         { "[]", "", "must be a map" },
+        { "{\"mem\":\"auto:\",C}", "mem", "not a size" },
+        { "{\"mem\":\"auto\",\"mem_bytes\":1,C}", "mem_bytes", "given twice" },
+        { "{\"output_max\":\"auto\",C}", "output_max", "not a size" },
         { "{\"command\":[]}", "command", "no command" },
         { "{\"command\":[\"\"]}", "command[0]", "empty" },
         { "{\"command\":\"ls -l\"}", "command", "[\"program\", \"argument\"]" },
@@ -726,6 +752,7 @@ int main(void)
         cmocka_unit_test_setup(what_is_written_is_read_back, reset),
         cmocka_unit_test_setup(defaults, reset),
         cmocka_unit_test_setup(every_key, reset),
+        cmocka_unit_test_setup(memory_from_earlier_runs, reset),
         cmocka_unit_test_setup(bad_jobs, reset),
         cmocka_unit_test_setup(big_jobs, reset),
         cmocka_unit_test_setup(biggest_encoded, reset),

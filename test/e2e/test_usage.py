@@ -131,6 +131,58 @@ def test_what_would_suit_jobs_of_a_name(parts):
         assert parts.json('show', shown[0]['id'])['suggestion'] == before
 
 
+def test_memory_that_is_taken_from_earlier_runs(parts):
+    """What was taken is said, enforced, kept with the job, and the same job to whoever submits it again under its key."""
+    def submit(mem, *more):
+        result = parts.rota('submit', '--name', 'sized', '--mem', mem, *more, '--', '/usr/bin/python3', '-c', HOLDS, '100')
+        assert result.returncode == 0, result.stderr
+        job = int(result.stdout)
+        parts.rota('wait', str(job))
+        return parts.json('show', job), result.stderr
+    first, said = submit('auto')
+    assert (first['mem_bytes'], first['mem_auto']) == (1024 * MIB, {'runs': 0})
+    assert said == 'rota: 1G memory (auto: too few runs of this name are known)\n'
+    second, _ = submit('auto:512M', '--key', 'second')
+    assert (second['mem_bytes'], second['mem_auto']) == (512 * MIB, {'runs': 0})
+    third, said = submit('512M')
+    assert (third['mem_bytes'], third['mem_auto'], said) == (512 * MIB, None, '')
+    suggested = third['suggestion']['mem_bytes']
+    assert 100 * MIB < suggested < 256 * MIB
+    fourth, said = submit('auto:512M')
+    assert (fourth['mem_bytes'], fourth['mem_auto'], fourth['state']) == (suggested, {'runs': 3}, 'succeeded')
+    assert said == f'rota: {suggested // MIB}M memory (auto: from 3 runs of this name)\n'
+    assert f'1 CPU, {suggested // MIB}M memory (auto: from 3 runs of this name)' in parts.ok('show', str(fourth['id']))
+    again, said = submit('auto:512M', '--key', 'second')
+    assert again['id'] == second['id'] and 'too few' in said, 'a job that is known by its key is left as it is'
+    spec = {'name': 'sized', 'command': ['true'], 'mem': 'auto', 'hold': True}
+    held, = parts.submit_many([spec])
+    kept = parts.json('show', held)
+    assert (kept['mem_bytes'], kept['mem_auto']) == (suggested, {'runs': 4})
+    parts.crash('master')
+    parts.start_master()
+    assert {key: parts.json('show', held)[key] for key in ('mem_bytes', 'mem_auto', 'state')} == {key: kept[key] for key in ('mem_bytes', 'mem_auto', 'state')}
+    parts.ok('cancel', str(held))
+    parts.ok('retry', str(held))
+    retried = parts.json('show', 'last')
+    assert retried['retry_of'] == held and retried['mem_auto']['runs'] >= 4, 'who runs it again asks again'
+    parts.ok('wait', str(retried['id']))
+
+
+def test_no_more_is_taken_than_a_node_has(tmp_path):
+    cluster = Parts(str(tmp_path / 'cluster'))
+    cluster.start_master()
+    cluster.start_worker(1, '--cpus', '4', '--mem', '100M')
+    cluster.wait_nodes(1)
+    try:
+        for _ in range(3):
+            job = holds(cluster, 'large', 100)  # no claim, no limit
+        assert job['state'] == 'succeeded'
+        assert job['suggestion']['mem_bytes'] > 100 * MIB
+        assert holds(cluster, 'large', 1, '--mem', 'auto')['mem_bytes'] == 100 * MIB
+    finally:
+        cluster.stop()
+
+
 def test_short_jobs_and_arrays(parts):
     job = int(parts.ok('submit', '--wait', '--', 'true'))
     short = usage(parts, job)
