@@ -645,6 +645,8 @@ static int run_run(const struct args *args)
     if (code || id == 0)
         return code;
     say("job %llu", (unsigned long long)id);
+    if (args_mem_auto(args))
+        tell_memory(c, id);
     if (args_has(args, "array")) {
         char selector[32];
         snprintf(selector, sizeof selector, "%llu", (unsigned long long)id);

@@ -162,8 +162,7 @@ static bool refused(struct spec_walk *w, const struct where *where, const struct
     return false;
 }
 
-static bool read_size(struct spec_walk *w, const struct spec_key *key, const struct where *where, struct job_spec *spec,
-                      int64_t *out)
+static bool read_size(struct spec_walk *w, const struct spec_key *key, const struct where *where, int64_t *out)
 {
     struct err e;
     uint64_t bytes = 0;
@@ -179,7 +178,6 @@ static bool read_size(struct spec_walk *w, const struct spec_key *key, const str
         fault(w, where, NULL, "%s is too big", field_of(where).text);
         return false;
     }
-    spec->mem_auto |= automatic;
     *out = (int64_t)bytes;
     return true;
 }
@@ -533,13 +531,12 @@ static void read_one_word(struct spec_walk *w, const struct spec_key *key, const
 }
 
 /* What is kept as one number, in the spec's own unit. */
-static bool read_number(struct spec_walk *w, const struct spec_key *key, const struct where *where,
-                        struct job_spec *spec, int64_t *out)
+static bool read_number(struct spec_walk *w, const struct spec_key *key, const struct where *where, int64_t *out)
 {
     switch (key->type) {
     case SPEC_INTEGER: return read_integer(w, key, where, out);
     case SPEC_BOOL: return read_bool(w, key, where, out);
-    case SPEC_SIZE: return read_size(w, key, where, spec, out);
+    case SPEC_SIZE: return read_size(w, key, where, out);
     case SPEC_DURATION: return read_duration(w, key, where, out);
     case SPEC_TIME: return read_time(w, key, where, out);
     default: return read_thousandths(w, key, where, out);
@@ -559,7 +556,7 @@ static void read_key(struct spec_walk *w, const struct spec_key *key, const stru
     case SPEC_SIZE:
     case SPEC_DURATION:
     case SPEC_TIME:
-        if (read_number(w, key, where, spec, &number))
+        if (read_number(w, key, where, &number))
             spec_store(key, spec, number);
         break;
     case SPEC_WORD: read_one_word(w, key, where, spec); break;
@@ -586,6 +583,19 @@ static size_t canonical_row(const struct spec_key *key)
     size_t count;
     const struct spec_key *rows = spec_keys(&count);
     return (size_t)((*key->same_as ? spec_key_find("", bytes_str(key->same_as)) : key) - rows);
+}
+
+/* Whichever of its keys a job uses for memory, it replaces what the defaults of its file say of it. */
+static void settle_mem_auto(const struct json_value *map, struct job_spec *spec)
+{
+    const struct json_value *mem = json_in_get(map, "mem");
+    bool automatic = false;
+    uint64_t bytes;
+    struct err unused; /* a size that cannot be read is a fault already */
+    if (mem && mem->kind == JSON_KIND_TEXT && parse_mem(mem->text.data, &automatic, &bytes, &unused) == 0 && automatic)
+        spec->mem_auto = true;
+    else if ((mem || json_in_get(map, "mem_bytes")) && !json_in_get(map, "mem_auto"))
+        spec->mem_auto = false;
 }
 
 void spec_walk_map(struct spec_walk *w, const struct json_value *map, struct job_spec *spec)
@@ -615,6 +625,7 @@ void spec_walk_map(struct spec_walk *w, const struct json_value *map, struct job
         seen |= bit;
         read_key(w, key, &where, spec);
     }
+    settle_mem_auto(map, spec);
 }
 
 /* The value that a field such as "env.PATH" or "command[3]" names, or the nearest one around it. */

@@ -344,6 +344,18 @@ static void memory_from_earlier_runs(void **state)
     assert_false(s.mem_auto);
     s = read_good("{\"command\":[\"a\"],\"mem_auto\":true,\"mem_bytes\":7}");
     assert_true(s.mem_auto && s.request.need.v[RES_MEM] == 7);
+    s = read_good("{\"command\":[\"a\"],\"mem\":\"auto\",\"mem_auto\":false}");
+    assert_true(s.mem_auto);
+    s = read_good("{\"command\":[\"a\"],\"mem_auto\":false,\"mem\":\"auto\"}");
+    assert_true(s.mem_auto);
+    autobuf struct buf lines = BUF_INIT, faults = BUF_INIT;
+    struct err file_err;
+    const char *file = "defaults: {mem: auto, command: [a]}\njobs: [{name: x}, {name: y, mem: 2G}, {name: z, mem_bytes: 7}]\n";
+    assert_int_equal(spec_from_yaml("f", bytes_str(file), &lines, &faults, &file_err), 0);
+    assert_string_equal(lines.data, "{\"name\":\"x\",\"command\":[\"a\"],\"mem_auto\":true}\n"
+                                    "{\"name\":\"y\",\"command\":[\"a\"],\"mem_bytes\":2147483648}\n"
+                                    "{\"name\":\"z\",\"command\":[\"a\"],\"mem_bytes\":7}\n");
+    s = read_good("{\"command\":[\"a\"],\"mem_auto\":true,\"mem_bytes\":7}");
     autobuf struct buf encoded = BUF_INIT, json = BUF_INIT;
     struct job_spec back;
     struct err e;

@@ -166,6 +166,8 @@ def test_memory_that_is_taken_from_earlier_runs(parts):
     retried = parts.json('show', 'last')
     assert retried['retry_of'] == held and retried['mem_auto']['runs'] >= 4, 'who runs it again asks again'
     parts.ok('wait', str(retried['id']))
+    ran = parts.rota('run', '--name', 'anew', '--mem', 'auto:64M', '--', 'true')
+    assert (ran.returncode, 'rota: 64M memory (auto: too few runs of this name are known)' in ran.stderr) == (0, True), ran.stderr
 
 
 def test_no_more_is_taken_than_a_node_has(tmp_path):
