@@ -3,6 +3,7 @@
 Grafana itself is not a package of Debian: its dashboards are held against the Dashboard type that Grafana publishes
 (test/grafana/dashboard.schema.json), and every query of every panel and variable is run as Grafana would.
 """
+import concurrent.futures
 import glob
 import importlib.util
 import json
@@ -238,6 +239,22 @@ def observed():
         shutil.rmtree(directory, ignore_errors=True)
 
 
+def wait_for_an_estimate(cluster):
+    """A job waits until it was told when it is to start, and starts. (Work that was short so far would be sent ahead of room.)"""
+    gate = os.path.join(cluster.directory, 'gate')
+    with open(gate, 'w', encoding='ascii'):
+        pass
+    cluster.ok('submit', '--time', '1m', '--', 'sh', '-c', f'while [ -e {gate} ]; do sleep 0.05; done')
+    job = cluster.ok('submit', '--time', '2m', '--', 'sleep', '1.5').split()[0]
+    end = time.monotonic() + PATIENCE_S
+    while time.monotonic() < end:
+        told = cluster.json('why', job)
+        if told['state'] != 'queued' or told['estimate']['start_at']:
+            break
+        time.sleep(0.05)
+    os.unlink(gate)
+
+
 def live_a_little(cluster, stop):
     """Jobs of all kinds of fate, again and again."""
     cluster.ok('submit', '--hold', '--queue', 'night', '--', 'true')
@@ -249,6 +266,7 @@ def live_a_little(cluster, stop):
                              {'command': ['sleep', '0.2'], 'name': 'doomed'}])
         cluster.rota('submit', '--cpus', '1', '--after', '99999999', '--', 'true')
         cluster.rota('cancel', 'doomed')
+        wait_for_an_estimate(cluster)
         request = urllib.request.Request(cluster.environment['ROTA_MASTER'] + '/v1/jobs', headers={'Authorization': 'Bearer rota_' + 'x' * 43})
         with pytest.raises(urllib.error.HTTPError):
             urllib.request.urlopen(request, timeout=60)
@@ -269,13 +287,13 @@ def expand(expression):
 def test_every_query_of_every_panel_returns_data(observed):
     prometheus = observed.prometheus
     stop = threading.Event()
-    life = threading.Thread(target=live_a_little, args=(observed, stop))
-    life.start()
+    life = concurrent.futures.ThreadPoolExecutor(max_workers=1)
+    lived = life.submit(live_a_little, observed, stop)
     try:
         left = {name: expand(expression) for path in BOARDS for name, expression in expressions(load_json(path))}
         assert len(left) > 80 and not any('$' in e for e in left.values())
         end = time.monotonic() + PATIENCE_S
-        while left and time.monotonic() < end:
+        while left and not lived.done() and time.monotonic() < end:
             time.sleep(1)
             reasons = {name: prometheus.has_data(expression, observed.since) for name, expression in left.items()}
             broken = {name: why for name, why in reasons.items() if why and why not in ('no data', 'nothing but NaN')}
@@ -289,7 +307,8 @@ def test_every_query_of_every_panel_returns_data(observed):
                     assert prometheus.api(f'label/{label}/values', **{'match[]': metric})['data']
     finally:
         stop.set()
-        life.join()
+        life.shutdown()
+    lived.result()
 
 
 def test_new_workers_are_found_by_themselves(observed):
