@@ -60,6 +60,7 @@ static const struct option_row options[] = {
     { .name = "rebase", .kind = OPTION_FLAG, .group = "Replay", .help = "the first job of the window is submitted at 0" },
     { .name = "one-by-one", .kind = OPTION_FLAG, .group = "Replay", .help = "a scheduling cycle after each event of an instant, as the pyss simulator does" },
     { .name = "dump", .kind = OPTION_FILE, .argument = "FILE", .group = "Replay", .help = "write every start: index,id,submit,start,run,est,procs" },
+    { .name = "report", .kind = OPTION_FILE, .argument = "FILE", .group = "Replay", .help = "write a page (HTML, complete in itself): the outcomes, the queue and the utilisation over time, and how long jobs waited" },
     { .name = "json", .kind = OPTION_FLAG, .group = "Replay", .help = "one JSON object per replay and line" },
     { .name = "progress", .kind = OPTION_CHOICE, .argument = "HOW", .choices = "auto|plain|none", .fallback = "auto", .group = "Replay", .help = "a line on standard error that shows how far it is; by default on a terminal" },
     { .name = "nodes", .kind = OPTION_FILE, .argument = "FILE", .group = "Placement", .help = "TRACE is a list of pods (CSV, as in the openb traces); place them on the nodes of this list" },
@@ -87,7 +88,7 @@ const struct command command_sim = {
             "without a job are means over time.\n\n"
             "With --faults, exit code 1 when an invariant is violated; the last line then says which, and how to see it again.",
     .examples = "rota sim log.swf.gz --policy fifo,wfp3 --backfill easy\nrota sim log.swf --policy f1 --backfill easy --dump starts.csv\n"
-                "rota sim log.swf.gz --compare fifo,sjf,saf,f1 --backfill easy\n"
+                "rota sim log.swf.gz --compare fifo,sjf,saf,f1 --backfill easy --report policies.html\n"
                 "rota sim pods.csv.gz --nodes nodes.csv.gz --place fragmentation --mode inflate --seeds 10\n"
                 "rota sim --balance --place spread,random,roundrobin\nrota sim --faults --seed 7 --trace\nrota sim --faults --seeds 1000",
     .options = options, .run = run_sim,

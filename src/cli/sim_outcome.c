@@ -17,17 +17,17 @@ static double utilisation(const struct trace_metrics *m) { return m->utilisation
 static double makespan(const struct trace_metrics *m) { return (double)m->makespan_s; }
 
 static const struct {
-    const char *column, *name;
+    const char *column, *name, *title;
     double (*of)(const struct trace_metrics *m);
     int decimals;
     bool more; /* the greatest is the best */
 } measures[MEASURES] = {
-    [MEASURE_WAIT_AVG] = { "WAIT_AVG_S", "wait_avg_s", wait_avg, 2, false },
-    [MEASURE_WAIT_P95] = { "WAIT_P95_S", "wait_p95_s", wait_p95, 0, false },
-    [MEASURE_WAIT_MAX] = { "WAIT_MAX_S", "wait_max_s", wait_max, 0, false },
-    [MEASURE_SLOWDOWN] = { "SLOWDOWN", "bounded_slowdown_avg", slowdown, 4, false },
-    [MEASURE_UTILISATION] = { "UTIL", "utilisation", utilisation, 4, true },
-    [MEASURE_MAKESPAN] = { "MAKESPAN_S", "makespan_s", makespan, 0, false },
+    [MEASURE_WAIT_AVG] = { "WAIT_AVG_S", "wait_avg_s", "average wait", wait_avg, 2, false },
+    [MEASURE_WAIT_P95] = { "WAIT_P95_S", "wait_p95_s", "95th percentile", wait_p95, 0, false },
+    [MEASURE_WAIT_MAX] = { "WAIT_MAX_S", "wait_max_s", "longest wait", wait_max, 0, false },
+    [MEASURE_SLOWDOWN] = { "SLOWDOWN", "bounded_slowdown_avg", "bounded slowdown", slowdown, 4, false },
+    [MEASURE_UTILISATION] = { "UTIL", "utilisation", "utilisation", utilisation, 4, true },
+    [MEASURE_MAKESPAN] = { "MAKESPAN_S", "makespan_s", "makespan", makespan, 0, false },
 };
 
 static const char *name_of(const struct trace_policy *p) { return orders[p->order].name; }
@@ -147,4 +147,64 @@ void outcome_json(const struct outcome *o, const char *trace, int64_t procs, con
     json_close(&j, '}');
     buf_char(&out, '\n');
     out_flush(&out);
+}
+
+/* --- the page --- */
+
+static void human(struct buf *out, int measure, double value)
+{
+    if (measure == MEASURE_SLOWDOWN)
+        buf_printf(out, "%.2f", value);
+    else if (measure == MEASURE_UTILISATION)
+        buf_printf(out, "%.1f %%", value * 100);
+    else if (value < 120)
+        buf_printf(out, "%.3g s", value);
+    else if (value < 7200)
+        buf_printf(out, "%.1f min", value / 60);
+    else if (value < 172800)
+        buf_printf(out, "%.1f h", value / 3600);
+    else
+        buf_printf(out, "%.1f d", value / 86400);
+    buf_char(out, 0);
+}
+
+static int write_page(const char *path, struct bytes page, struct err *err)
+{
+    FILE *f = fopen(path, "we");
+    if (!f)
+        return err_errno(err, "%s", path);
+    bool short_written = fwrite(page.data, 1, page.size, f) != page.size;
+    return fclose(f) | short_written ? err_errno(err, "%s", path) : 0;
+}
+
+int outcomes_report(struct outcome *all, size_t count, const char *trace, const struct report_job *jobs, size_t jobs_count,
+                    const char *path, struct err *err)
+{
+    const char *titles[MEASURES], *cells[OUTCOMES_MAX * MEASURES];
+    bool best[OUTCOMES_MAX * MEASURES];
+    struct report_run runs[OUTCOMES_MAX];
+    struct buf texts[OUTCOMES_MAX * MEASURES] = { 0 }, names[OUTCOMES_MAX] = { 0 };
+    outcomes_best(all, count);
+    for (int m = 0; m < MEASURES; m++)
+        titles[m] = measures[m].title;
+    for (size_t i = 0; i < count; i++) {
+        buf_printf(&names[i], "%s, %s", name_of(&all[i].policy), backfill_names[all[i].policy.backfill]);
+        buf_char(&names[i], 0);
+        runs[i] = (struct report_run){ names[i].data, all[i].start_s };
+        for (size_t m = 0, k = i * MEASURES; m < MEASURES; m++, k++) {
+            human(&texts[k], (int)m, measures[m].of(&all[i].metrics));
+            cells[k] = texts[k].data;
+            best[k] = all[i].best[m];
+        }
+    }
+    autobuf struct buf summary = BUF_INIT, page = BUF_INIT;
+    buf_printf(&summary, "%zu jobs, replayed by rota sim; each policy with its backfilling", jobs_count);
+    buf_char(&summary, 0);
+    const struct report report = { trace, summary.data, jobs, jobs_count, runs, count, { titles, MEASURES, cells, best } };
+    trace_report(&report, &page);
+    for (size_t i = 0; i < count; i++)
+        buf_fini(&names[i]);
+    for (size_t k = 0; k < count * MEASURES; k++)
+        buf_fini(&texts[k]);
+    return write_page(path, buf_bytes(&page), err);
 }

@@ -2,6 +2,7 @@
 #ifndef ROTA_CLI_SIM_OUTCOME_H
 #define ROTA_CLI_SIM_OUTCOME_H
 
+#include "sim/trace_report.h"
 #include "sim/trace_sim.h"
 
 #define OUTCOMES_MAX 64
@@ -14,6 +15,7 @@ struct outcome {
     struct trace_stats stats;
     struct trace_metrics metrics;
     double cpu_s;             /* what the replay cost */
+    double *start_s;          /* of each job; yours to free; NULL: not kept */
     bool best[MEASURES];      /* nobody's is better, as far as it is printed; false for all where all are equal */
 };
 
@@ -24,5 +26,9 @@ void outcomes_table(const struct outcome *all, size_t count);    /* to stdout */
 void outcomes_compared(const struct outcome *all, size_t count); /* to stdout: the measures alone, what is best with a star */
 /* One line to stdout. `best`: also the names of the measures in which it is best; NULL: not. */
 void outcome_json(const struct outcome *o, const char *trace, int64_t procs, const bool *best);
+
+/* All of it as a page in the file `path`. Wants start_s of each. */
+int outcomes_report(struct outcome *all, size_t count, const char *trace, const struct report_job *jobs, size_t jobs_count,
+                    const char *path, struct err *err);
 
 #endif

@@ -164,7 +164,23 @@ static void replay_one(struct replay *r, struct outcome *o)
     trace_sim_run(r->jobs, r->count, r->procs, &o->policy, &o->stats, on_progress, r);
     o->cpu_s = cpu_now_s() - begin_s;
     trace_metrics(r->jobs, r->count, r->procs, &o->metrics);
+    if (args_has(r->args, "report")) {
+        o->start_s = mem_alloc(r->count * sizeof *o->start_s);
+        for (size_t i = 0; i < r->count; i++)
+            o->start_s[i] = (double)r->jobs[i].start_s;
+    }
     r->run++;
+}
+
+static int report(const struct replay *r, struct outcome *outcomes, size_t count, const char *path)
+{
+    autofree struct report_job *jobs = mem_alloc(r->count * sizeof *jobs);
+    for (size_t i = 0; i < r->count; i++) {
+        const struct swf_job *j = &r->jobs[i];
+        jobs[i] = (struct report_job){ (double)j->submit_s, (double)j->run_s, (double)j->procs / (double)r->procs };
+    }
+    struct err err;
+    return outcomes_report(outcomes, count, r->trace, jobs, r->count, path, &err) < 0 ? say_error(&err) : 0;
 }
 
 /* One after another; a line of JSON as soon as there is one, unless it has to tell which is best. */
@@ -186,8 +202,21 @@ static int replay_all(struct replay *r, struct outcome *outcomes, size_t count)
         outcome_json(&outcomes[i], r->trace, r->procs, outcomes[i].best);
     if (!json)
         (compare ? outcomes_compared : outcomes_table)(outcomes, count);
-    const char *path = args_text(r->args, "dump", NULL);
-    return path ? dump(r, path) : 0;
+    const char *page = args_text(r->args, "report", NULL), *starts = args_text(r->args, "dump", NULL);
+    int code = page ? report(r, outcomes, count, page) : 0;
+    return !code && starts ? dump(r, starts) : code;
+}
+
+/* Told before the replays, which may take long. What the file holds stays. */
+static int can_write(const char *path, struct err *err)
+{
+    if (!path)
+        return 0;
+    FILE *f = fopen(path, "ae");
+    if (!f)
+        return err_errno(err, "%s", path);
+    fclose(f);
+    return 0;
 }
 
 int sim_trace(const struct args *args, const char *path)
@@ -201,6 +230,8 @@ int sim_trace(const struct args *args, const char *path)
         err_field(&err, ERR_INVALID, "--dump", "give one --policy and one --backfill", "it shows the starts of one replay");
         return say_error(&err);
     }
+    if (can_write(args_text(args, "report", NULL), &err) < 0 || can_write(args_text(args, "dump", NULL), &err) < 0)
+        return say_error(&err);
     struct swf_choice choice = { .procs = (int64_t)args_u64(args, "procs", 0),
                                  .filter = strcmp(args_text(args, "filter", "standard"), "sc15") == 0 ? SWF_SC15 : SWF_STANDARD,
                                  .kill = strcmp(args_text(args, "overrun", "keep"), "kill") == 0,
@@ -220,6 +251,8 @@ int sim_trace(const struct args *args, const char *path)
     if (!args_has(args, "json"))
         tell_counts(&r, &counts);
     int code = replay_all(&r, outcomes, count);
+    for (size_t i = 0; i < count; i++)
+        free(outcomes[i].start_s);
     free(r.jobs);
     return code;
 }

@@ -7,6 +7,7 @@ the schedules published with Gaussier et al., SC'15.
 """
 import gzip
 import hashlib
+import html.parser
 import json
 import math
 import os
@@ -281,6 +282,60 @@ def test_a_comparison_marks_the_best_of_each_column(tmp_path):
     assert json.loads(rota(path, '--compare', 'sjf', '--backfill', 'easy', '--json').stdout)['best'] == []
     assert 'leave --policy out' in rota(path, '--compare', 'sjf', '--policy', 'fifo', code=2).stderr
     assert '--compare: "lifo" is not one of them' in rota(path, '--compare', 'lifo', code=2).stderr
+
+
+class Page(html.parser.HTMLParser):
+    """What a page shows and loads; its tags must be closed in turn."""
+    VOID = {'meta', 'link', 'br', 'img', 'input'}
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags, self.loads, self.words = [], [], [], []
+        self.feed(text)
+        self.close()
+        assert not self.open, self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.loads += [value for name, value in attrs if name in ('src', 'href', 'data', 'onload')]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        self.handle_endtag(tag)
+
+    def handle_endtag(self, tag):
+        if tag not in self.VOID:
+            assert self.open.pop() == tag, (tag, self.getpos())
+
+    def handle_data(self, data):
+        self.words += data.split()
+
+
+@pytest.mark.parametrize('choice', [('--compare', 'fifo,sjf,saf,f1,wfp3', '--backfill', 'none,easy'), ('--policy', 'sjf', '--json')])
+def test_a_report_is_a_page_complete_in_itself(tmp_path, choice):
+    path = swf(tmp_path / 'a<b>&"c.swf', workload(5, 160, 16, exact=False), 16)
+    told = rota(path, *choice, '--report', tmp_path / 'page.html').stdout
+    if '--json' not in choice:
+        assert f'{len(told.splitlines())} lines' == f'{len(rota(path, *choice).stdout.splitlines())} lines'
+    text = (tmp_path / 'page.html').read_text(encoding='utf-8')
+    page = Page(text)
+    assert not page.loads and 'script' not in page.tags and 'http' not in text.replace('http://www.w3.org/2000/svg', '')
+    runs = len(choice[1].split(',')) * 2
+    assert page.tags.count('h2') == 3 and text.count('role="img"') == 1 + 2 * runs and 'a<b>&"c.swf' in page.words and 'a<b>' not in text
+    for name in choice[1].split(','):
+        assert any(word.startswith(name) for word in page.words), name
+    (tmp_path / 'page.html').write_text('kept')
+    rota(tmp_path / 'none.swf', *choice, '--report', tmp_path / 'page.html', code=2)
+    assert (tmp_path / 'page.html').read_text() == 'kept'
+
+
+@pytest.mark.parametrize('option', ['--report', '--dump'])
+def test_a_file_that_cannot_be_written_is_told_before_the_replay(tmp_path, option):
+    path = swf(tmp_path / 'w.swf', workload(5, 20, 16, exact=False), 16)
+    done = rota(path, '--policy', 'fifo', '--backfill', 'easy', option, tmp_path / 'no/such/file', code=2)
+    assert 'no/such/file' in done.stderr and 'No such file' in done.stderr and not done.stdout
 
 
 def test_window_filter_and_overrun(tmp_path):
