@@ -485,6 +485,19 @@ static void path_of(struct buf *out, const struct job_ref *ref, const char *what
         buf_printf(out, "?task=%u", ref->index);
 }
 
+/* What let an attempt go: "it was the first that waits". */
+static void rule_line(const json_t *attempt, struct buf *out)
+{
+    autobuf struct buf text = BUF_INIT;
+    enum rule rule = rule_parse(json_text(attempt, "rule", ""));
+    if (rule == RULE_NONE || rule == RULES)
+        return;
+    buf_str(&text, rule_text(rule));
+    if (json_int(attempt, "over", 0))
+        buf_printf(&text, " (job %lld)", (long long)json_int(attempt, "over", 0));
+    line_text(out, "let in", buf_bytes(&text));
+}
+
 static void show_attempts(struct client *c, const struct job_ref *ref, struct buf *out)
 {
     autobuf struct buf path = BUF_INIT, text = BUF_INIT;
@@ -494,6 +507,8 @@ static void show_attempts(struct client *c, const struct job_ref *ref, struct bu
         return;
     const json_t *list = json_object_get(answer, "attempts"), *one;
     size_t i;
+    if (json_array_size(list) == 1)
+        rule_line(json_array_get(list, 0), out);
     if (json_array_size(list) < 2)
         return;
     json_array_foreach(list, i, one)
@@ -509,6 +524,7 @@ static void show_attempts(struct client *c, const struct job_ref *ref, struct bu
         if (json_int(one, "signal", 0))
             buf_printf(&text, " (signal %lld)", (long long)json_int(one, "signal", 0));
         line_text(out, "  attempt", buf_bytes(&text));
+        rule_line(one, out);
     }
 }
 

@@ -471,6 +471,11 @@ static void attempt_json(void *arg, const struct store_attempt *a)
     json_u64(j, "attempt", a->ref.attempt);
     json_cstr(j, "node", node_name_text(p->x->m, a->node.n));
     json_time(j, "assigned_at", a->assigned_wall_ms);
+    json_cstr(j, "rule", a->rule && a->rule < RULES ? rule_name((enum rule)a->rule) : NULL);
+    if (a->over.n)
+        json_u64(j, "over", a->over.n);
+    else
+        json_null(j, "over");
     json_time(j, "started_at", a->started_wall_ms);
     json_time(j, "ended_at", a->ended_wall_ms);
     json_cstr(j, "final", a->final && a->final < JOB_STATES ? job_state_name((enum job_state)a->final) : NULL);

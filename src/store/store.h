@@ -76,6 +76,7 @@ struct store_attempt {                 /* one row of history */
     int64_t assigned_wall_ms, started_wall_ms, ended_wall_ms; /* 0: unknown */
     uint32_t final;                    /* enum job_state if it ended the task, else 0 */
     uint32_t reason, exit_code, signal, flags;
+    uint32_t rule; job_id over;        /* as in the record ASSIGNED */
     int64_t run_ms; uint64_t cpu_ms, rss_max_bytes, stdout_bytes, stderr_bytes;
 };
 

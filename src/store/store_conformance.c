@@ -110,7 +110,7 @@ struct record t_submitted(uint64_t job, uint32_t tasks)
 
 struct record t_assigned(uint64_t job, uint32_t task, uint32_t attempt, uint32_t node)
 {
-    return (struct record){ .kind = EV_ASSIGNED, .assigned = { job, task, attempt, node, 0 } };
+    return (struct record){ .kind = EV_ASSIGNED, .assigned = { job, task, attempt, node, 0, RULE_BESIDE, 7 } };
 }
 
 struct record t_started(uint64_t job, uint32_t task, uint32_t attempt, uint32_t node)
@@ -542,6 +542,8 @@ static void test_attempts(void **state)
         assert_int_equal(a->ref.attempt, 1);
         assert_int_equal(a->ref.task, TASK_SINGLE);
         assert_int_equal(a->node.n, 5);
+        assert_int_equal(a->rule, RULE_BESIDE);
+        assert_int_equal(a->over.n, 7);
         assert_int_equal(a->assigned_wall_ms, first[2].at_wall_ms);
         assert_int_equal(a->started_wall_ms, second[0].at_wall_ms); /* the first one counts */
         assert_int_equal(a->ended_wall_ms, third[1].at_wall_ms);

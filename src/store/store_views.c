@@ -58,6 +58,8 @@ void store_attempt_add(struct store_attempt *a, const struct record *r)
     case EV_ASSIGNED:
         a->assigned_wall_ms = r->at_wall_ms;
         a->node.n = r->assigned.node;
+        a->rule = r->assigned.rule;
+        a->over.n = r->assigned.over;
         break;
     case EV_STARTED:
         a->started_wall_ms = r->at_wall_ms;

@@ -61,6 +61,8 @@ inline_always void field_U32(struct json_out *j, enum event_kind kind, const cha
             json_cstr(j, name, node);
         else
             json_u64(j, name, *v);
+    } else if (IS("rule")) {
+        json_cstr(j, name, *v && *v < RULES ? rule_name((enum rule)(*v)) : NULL);
     } else if (IS("reason")) {
         json_cstr(j, name, *v < REASONS ? reason_name((enum reason)(*v)) : NULL);
     } else if (IS("final") && (kind == EV_CANCEL || kind == EV_EXPIRED)) {

@@ -103,3 +103,21 @@ def test_the_smallest_change_starts_it(parts):
     assert 'It would start now: user ann with cpus raised to 1.' in parts.ok('why', str(poor))
     parts.ok('limit', 'user:ann', '--cpus', '1')
     wait_for(lambda: parts.json('show', str(poor))['state'] == 'running', 'it runs')
+
+
+def test_each_start_tells_the_rule_that_let_it_in(parts):
+    parts.start_master('--backfill', 'easy')
+    parts.start_worker(1, '--exec', 'fake', '--cpus', '4')
+    parts.wait_nodes(1)
+    first = submit(parts, 3, 3600, 600)
+    wait_for(lambda: parts.json('show', str(first))['state'] == 'running', 'it runs')
+    wide = submit(parts, 4, 1, 60)
+    quick = submit(parts, 1, 1, 60)
+    wait_for(lambda: parts.json('show', str(quick))['state'] == 'succeeded', 'it ran in the gap')
+    for job, rule, over, text in ((first, 'turn', None, 'it was the first that waits'),
+                                  (quick, 'in_time', wide, f'it should end before the place kept for one before it is needed (job {wide})')):
+        attempt, = parts.get(f'/v1/jobs/{job}/attempts')['attempts']
+        assert (attempt['rule'], attempt['over']) == (rule, over)
+        assert re.search(rf'^let in +{re.escape(text)}$', parts.ok('show', str(job)), re.M), parts.ok('show', str(job))
+        sent, = [e for e in map(json.loads, parts.ok('events', '--job', str(job), '--json').splitlines()) if e['event'] == 'job.dispatched']
+        assert sent['rule'] == rule and sent['over'] == (over or 0)

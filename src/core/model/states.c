@@ -17,6 +17,12 @@ static const struct { const char *name; bool dispatches; } node_states[NODE_STAT
 #undef STATE
 };
 
+static const struct { const char *name, *text; } rules[RULES] = {
+#define RULE(code, name, text) [code] = { name, text },
+    RULE_LIST(RULE)
+#undef RULE
+};
+
 static const struct { const char *name; bool infra; const char *text; } reasons[REASONS] = {
 #define REASON(code, name, infra, text) [code] = { name, infra, text },
     REASON_LIST(REASON)
@@ -111,6 +117,26 @@ bool reason_infra(enum reason reason)
 {
     check(reason < REASONS);
     return reasons[reason].infra;
+}
+
+const char *rule_name(enum rule rule)
+{
+    check(rule < RULES);
+    return rules[rule].name;
+}
+
+const char *rule_text(enum rule rule)
+{
+    check(rule < RULES);
+    return rules[rule].text;
+}
+
+enum rule rule_parse(const char *name)
+{
+    enum rule rule = RULE_NONE;
+    while (rule < RULES && strcmp(rules[rule].name, name) != 0)
+        rule++;
+    return rule;
 }
 
 const char *why_name(enum why why)

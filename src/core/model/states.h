@@ -27,6 +27,13 @@ enum reason {
     REASONS
 };
 
+enum rule {
+#define RULE(code, name, text) code,
+    RULE_LIST(RULE)
+#undef RULE
+    RULES
+};
+
 enum why {
 #define WHY(code, name, text) code,
     WHY_LIST(WHY)
@@ -42,6 +49,9 @@ bool node_state_dispatches(enum node_state state);
 const char *reason_name(enum reason reason);
 const char *reason_text(enum reason reason);
 bool reason_infra(enum reason reason);
+const char *rule_name(enum rule rule);
+const char *rule_text(enum rule rule);
+enum rule rule_parse(const char *name); /* RULES if there is no such rule */
 const char *why_name(enum why why);
 const char *why_text(enum why why);
 

@@ -1226,7 +1226,7 @@ struct node *sched_load_node(struct sched *s)
 
 struct run *sched_load_run(struct sched *s, struct job *j, struct node *n, uint32_t task, uint32_t attempt, bool ahead)
 {
-    struct ev_assigned e = { j->id.n, task, attempt, n->id.n, ahead };
+    struct ev_assigned e = { .job = j->id.n, .task = task, .attempt = attempt, .node = n->id.n, .ahead = ahead };
     run_open(s, j, &e);
     return sched_run(s, j->id, task);
 }

@@ -135,13 +135,13 @@ static struct node *place_ahead(struct sched *s, const struct class *c, const st
     return n != avoid && n->waiting_count < ahead_depth(s, c, n) ? n : NULL;
 }
 
-void sched_dispatch(struct sched *s, struct job *j, struct node *n, bool ahead)
+void sched_dispatch(struct sched *s, struct job *j, struct node *n, enum rule rule, const struct job *over)
 {
     uint32_t task = j->is_array ? sched_array_next(j->array) : TASK_SINGLE;
     check(!j->is_array || task < j->array->tasks);
     uint32_t attempt = sched_attempt_next(s, j, task);
     struct record rec = { .kind = EV_ASSIGNED };
-    rec.assigned = (struct ev_assigned){ j->id.n, task, attempt, n->id.n, ahead };
+    rec.assigned = (struct ev_assigned){ j->id.n, task, attempt, n->id.n, rule == RULE_AHEAD, rule, over ? over->id.n : 0 };
     n->class_last = j->class;
     sched_emit(s, &rec);
     s->stats.placements++;
@@ -271,10 +271,15 @@ static bool try_unplanned(struct sched *s, struct cycle *c, struct demand *d)
         return false;
     struct node *n = sched_slot(s, j->id.n, 0) ? NULL : sched_place(s, &d->need, takes_no_slot, &u);
     if (n)
-        sched_dispatch(s, j, n, false);
+        sched_dispatch(s, j, n, RULE_UNPLANNED, NULL);
     else
         shape_aside(s, c, d);
     return n != NULL;
+}
+
+static enum rule rule_of(const struct cycle *c, bool in_time)
+{
+    return !c->head.job ? RULE_TURN : !c->head.node ? RULE_PASSED : in_time ? RULE_IN_TIME : RULE_BESIDE;
 }
 
 /* The first job of a demand that may fit. True: it was dispatched. */
@@ -288,7 +293,7 @@ static bool try_active(struct sched *s, struct cycle *c, struct demand *d)
     if (n) {
         if (n == c->head.node && !in_time)
             resources_sub(&c->head.extra, &d->need);
-        sched_dispatch(s, j, n, false);
+        sched_dispatch(s, j, n, rule_of(c, in_time), c->head.job);
         return true;
     }
     if (avoid && sched_node_takes_work(avoid) && sched_node_has_room(avoid, &d->need))
@@ -321,7 +326,7 @@ static bool try_ahead(struct sched *s, struct cycle *c, struct demand *d)
     struct node *n = place_ahead(s, job_class(s, j), c->head.node);
     if (!n || head_is_next(s, c, n, &d->need))
         return false;
-    sched_dispatch(s, j, n, true);
+    sched_dispatch(s, j, n, RULE_AHEAD, c->head.job);
     return true;
 }
 

@@ -323,7 +323,7 @@ static void start(struct round *r, const struct slot *slot, struct node *n, int6
 {
     timeline_take(&n->plan.line, r->now_ms, later(r->now_ms, length_ms), &slot->need);
     n->plan.changes++;
-    sched_dispatch(r->s, slot->job, n, false);
+    sched_dispatch(r->s, slot->job, n, RULE_PLANNED, NULL);
     r->started++;
 }
 

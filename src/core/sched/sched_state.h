@@ -491,7 +491,8 @@ int64_t sched_estimate_error_ms(struct sched *s, const struct job *j, int64_t st
 /* sched_cycle.c */
 /* The best node that has room now, among those that `accepts` (NULL: all); NULL: there is none. */
 struct node *sched_place(struct sched *s, const struct resources *need, bool (*accepts)(void *arg, const struct index_node *n), void *arg);
-void sched_dispatch(struct sched *s, struct job *j, struct node *n, bool ahead);
+/* over: the job before it that did not fit, where the rule is about one. */
+void sched_dispatch(struct sched *s, struct job *j, struct node *n, enum rule rule, const struct job *over);
 bool sched_node_ahead_before(const struct heap_node *a, const struct heap_node *b);
 void sched_refresh_nodes(struct sched *s);                             /* before sched.places or class.ahead are looked at */
 bool sched_cycle(struct sched *s);                                     /* true: stopped at its bound, go on soon */

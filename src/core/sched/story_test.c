@@ -249,7 +249,7 @@ static void a_job_runs(void **state)
     assert_int_equal(submit(&t, REQUEST(.priority = 3)), 1);
     told(&t, "job.submitted job=1 name=\"x\" priority=3\n");
     tick(&t, 0);
-    told(&t, "job.dispatched job=1 task=- attempt=1 node=1\n-> START 1/-1/1\n");
+    told(&t, "job.dispatched job=1 task=- attempt=1 node=1 rule=1\n-> START 1/-1/1\n");
     start(&t, 1, single(1, 1));
     told(&t, "job.started job=1 task=- attempt=1 node=1\n");
     assert_int_equal(state_of(&t, 1), JOB_RUNNING);
@@ -578,6 +578,65 @@ static void nothing_passes_when_asked(void **state)
     end(&t);
 }
 
+/* What the journal says of the last time that the job was dispatched. */
+static void let_in(struct story *t, uint64_t job, enum rule rule, uint64_t over)
+{
+    const uint8_t *at = (const uint8_t *)t->journal.data, *end = at + t->journal.size;
+    struct ev_assigned last = { 0 };
+    struct record r;
+    while (at < end) {
+        assert_int_equal(record_decode(&at, end, &r, NULL), 0);
+        if (r.kind == EV_ASSIGNED && r.assigned.job == job)
+            last = r.assigned;
+    }
+    assert_string_equal(rule_name((enum rule)last.rule), rule_name(rule));
+    assert_int_equal(last.over, over);
+    assert_int_equal(rule_parse(rule_name(rule)), rule);
+}
+
+static void greedy_lets_pass_whatever_has_room(void **state)
+{
+    (void)state;
+    struct story t;
+    begin(&t);
+    join(&t, 1, "a", 4);
+    submit(&t, CPUS(3, 10));
+    tick(&t, 0);
+    submit(&t, CPUS(2, 10));
+    submit(&t, CPUS(1, 10));
+    tick(&t, 0);
+    let_in(&t, 1, RULE_TURN, 0);
+    let_in(&t, 3, RULE_PASSED, 2);
+    finish(&t, 1, single(1, 1), REASON_NONE, 0);
+    tick(&t, 0);
+    let_in(&t, 2, RULE_TURN, 0);
+    end(&t);
+}
+
+static void a_plan_lets_in_whom_it_has_a_place_for(void **state)
+{
+    (void)state;
+    struct story t;
+    begin_as(&t, BACKFILL_CONSERVATIVE);
+    sched_free(t.s);
+    t.config.plan_depth = 1;
+    t.s = sched_new(&t.config);
+    buf_clear(&t.journal);
+    t.seq = 0;
+    struct effects fx;
+    sched_start(t.s, 1, "test", 1, t.now_ms, 1000000 + t.now_ms, &fx);
+    tell(&t, &fx);
+    join(&t, 1, "a", 4);
+    submit(&t, CPUS(3, 10));
+    tick(&t, 0);
+    submit(&t, CPUS(4, 10));
+    submit(&t, CPUS(1, 9));
+    tick(&t, 0);
+    let_in(&t, 1, RULE_PLANNED, 0);
+    let_in(&t, 3, RULE_UNPLANNED, 0);
+    end(&t);
+}
+
 /* Two nodes of 4: job 1 holds all of a for 60 min, job 2 three of b for 10 min. */
 static void easy_world(struct story *t)
 {
@@ -607,6 +666,7 @@ static void easy_lets_pass_what_ends_in_time(void **state)
     submit(&t, CPUS(1, 10));
     tick(&t, 0);
     assert_int_equal(state_of(&t, 4), JOB_DISPATCHED);
+    let_in(&t, 4, RULE_IN_TIME, 3);
     end(&t);
 }
 
@@ -623,6 +683,7 @@ static void easy_lets_pass_what_needs_no_more_than_is_over(void **state)
     assert_int_equal(state_of(&t, 4), JOB_DISPATCHED);
     assert_int_equal(state_of(&t, 5), JOB_DISPATCHED);
     assert_int_equal(state_of(&t, 6), JOB_QUEUED);
+    let_in(&t, 5, RULE_BESIDE, 3);
     finish(&t, 2, single(2, 1), REASON_NONE, 0);
     tick(&t, 1000);
     assert_int_equal(state_of(&t, 3), JOB_DISPATCHED);
@@ -720,6 +781,8 @@ static void short_work_is_sent_ahead(void **state)
     sched_view_node(t.s, (node_id){ 1 }, &n);
     assert_int_equal(n.running, 1);
     assert_true(n.waiting > 10);
+    let_in(&t, 2, RULE_TURN, 0);
+    let_in(&t, 3, RULE_AHEAD, 0);
     assert_int_equal(n.allocated.v[RES_CPU], 1000); /* never more than there is */
     end(&t);
 }
@@ -983,6 +1046,8 @@ int main(void)
         cmocka_unit_test(easy_holds_back_what_would_delay_the_head),
         cmocka_unit_test(why_names_dimension_and_numbers),
         cmocka_unit_test(bad_requests_are_refused_by_field),
+        cmocka_unit_test(greedy_lets_pass_whatever_has_room),
+        cmocka_unit_test(a_plan_lets_in_whom_it_has_a_place_for),
         cmocka_unit_test(short_work_is_sent_ahead),
         cmocka_unit_test(short_work_becomes_long),
         cmocka_unit_test(a_lease_is_kept_another_way),
