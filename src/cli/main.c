@@ -26,7 +26,7 @@ static int usage(void)
 
 static int unknown_verb(const char *word)
 {
-    static const char *const later[] = { "whatif", "cron" };
+    static const char *const later[] = { "cron" };
     const char *near = help_nearest_command(word);
     for (size_t i = 0; i < sizeof later / sizeof *later; i++)
         if (strcmp(word, later[i]) == 0) {

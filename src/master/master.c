@@ -569,6 +569,7 @@ static void stop(struct master *m)
         forget_gate(m);
     scans_free(m);
     backup_end(m);
+    whatif_end(m);
     snapshots_end(m);
     notify_free(m->notify);
     bus_close(m->bus);

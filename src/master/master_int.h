@@ -65,6 +65,7 @@ struct scan;
 struct bulk;
 struct sse_client;
 struct backup;
+struct whatif_question;
 struct snapshotter;
 struct notify;
 
@@ -177,6 +178,7 @@ struct master {
     struct snapshotter *snapshots;
     struct sched_config sched_config; /* what the brain was made with */
     struct backup *backup;       /* under way; NULL: none */
+    struct whatif_question *whatif; /* likewise */
     struct notify *notify;
 
     bool ready;                  /* EPOCH is durable */
@@ -314,6 +316,9 @@ void notify_committed(struct master *m, const struct gate_batch *batch);
 void notify_run(struct master *m);
 int64_t notify_due_ms(const struct master *m);
 void notify_metrics(const struct master *m);
+
+/* --- master_whatif.c --- */
+void whatif_end(struct master *m);                        /* gives up the one under way */
 
 /* --- backup.c --- */
 void backup_end(struct master *m);                        /* waits for the one under way */

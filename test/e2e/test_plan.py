@@ -1,4 +1,5 @@
 """When what waits is to start: the plan, estimates with their history and error, and why there is none."""
+import datetime
 import json
 import re
 import shutil
@@ -121,3 +122,54 @@ def test_each_start_tells_the_rule_that_let_it_in(parts):
         assert re.search(rf'^let in +{re.escape(text)}$', parts.ok('show', str(job)), re.M), parts.ok('show', str(job))
         sent, = [e for e in map(json.loads, parts.ok('events', '--job', str(job), '--json').splitlines()) if e['event'] == 'job.dispatched']
         assert sent['rule'] == rule and sent['over'] == (over or 0)
+
+
+def test_what_if(parts):
+    parts.start_master('--backfill', 'easy')
+    parts.start_worker(1, '--exec', 'fake', '--cpus', '4')
+    parts.wait_nodes(1)
+    runs = submit(parts, 3, 3600, 600)
+    wait_for(lambda: parts.json('show', str(runs))['state'] == 'running', 'it runs')
+    wide, short = submit(parts, 4, 3600, 1200, name='wide'), submit(parts, 4, 3600, 300)
+    many = submit(parts, 2, 3600, 600, array='1-4')
+    held = submit(parts, 1, 3600, 60, hold=True)
+
+    def minutes(answer, job, key):
+        told, = [j for j in answer['jobs'] if j['job'] == job]
+        made, at = (datetime.datetime.fromisoformat(t.replace('Z', '+00:00')) for t in (answer['made_at'], told[key]))
+        return round((at - made).total_seconds() / 60)
+
+    more = parts.json('whatif', '--add-nodes', 'worker-1;1*cpus=8,mem=1G')
+    assert {job: (minutes(more, job, 'start_at'), minutes(more, job, 'then_at')) for job in (wide, short)} == {wide: (10, 0), short: (30, 0)}
+    assert (more['now']['tasks'], more['then']['tasks_placed'], more['sooner'], more['later']) == (6, 6, 3, 0)
+    assert minutes(more, many, 'start_at') == 35 and [j['tasks'] for j in more['jobs'] if j['job'] == many] == [4]
+
+    order = parts.json('whatif', '--policy', 'sjf')
+    assert minutes(order, short, 'then_at') < minutes(order, wide, 'then_at') and (order['sooner'], order['later']) == (2, 1)
+    assert minutes(parts.json('whatif', '--priority', f'{short}=7'), short, 'then_at') == 10
+    gone = parts.json('whatif', '--cancel', f'{runs},{wide}')
+    assert minutes(gone, short, 'then_at') == 0 and gone['gone'] == 1
+    without = parts.json('whatif', '--without', 'worker-1')
+    assert (without['lost'], without['again'], without['then']['tasks_placed']) == (3, 1, 0)
+    released = parts.json('whatif', '--release', str(held))
+    assert minutes(released, held, 'then_at') == 0 and released['again'] == 1
+    trial = parts.json('whatif', '--job', 'cpus=1,time=5m,queue=other', '--limit', '0')
+    assert [j['job'] for j in trial['jobs']] == [None] and minutes(trial, None, 'then_at') == 0
+
+    text = parts.ok('whatif', '--policy', 'sjf')
+    assert re.search(rf'^{wide}\twide\t\S+\t1\tin 9m\S+\tin \S+\t.* later$', text, re.M), text
+    assert 'Of the jobs, 2 would start sooner, 1 later.' in text
+    assert 'No job that waits would start at another time.' in parts.ok('whatif', '--backfill', 'easy')
+
+    # Nothing has changed, and what is wrong is named.
+    assert parts.json('show', str(wide))['state'] == 'queued' and len(parts.json('nodes')['nodes']) == 1
+    for options, field, code in ((['--add-nodes', '2*nix'], 'add_nodes', 2), (['--add-nodes', '0*cpus=1'], 'add_nodes', 2),
+                                 (['--add-nodes', 'mem=4G'], 'add_nodes', 2), (['--add-nodes', '10000*cpus=1;1*cpus=1'], 'add_nodes', 2),
+                                 (['--add-nodes', 'cpus=1,disk=3'], 'add_nodes', 2), (['--add-nodes', ''], 'add_nodes', 2),
+                                 (['--without', 'worker-1,nix'], 'without', 3), (['--cancel', 'a'], 'cancel', 2), (['--cancel', '99'], 'cancel', 3),
+                                 (['--cancel', ','.join('1' * 1001)], 'cancel', 2), (['--release', str(wide)], 'release', 2),
+                                 (['--priority', '7'], 'priorities', 2), (['--priority', '7=x'], 'priorities', 2),
+                                 (['--job', 'cpu=4'], 'trial', 2), (['--job', 'time=soon'], 'trial', 2), (['--job', 'queue='], 'trial', 2),
+                                 (['--policy', 'best'], '--policy', 2), ([], 'nothing would be different', 2)):
+        done = parts.rota('whatif', *options)
+        assert (done.returncode, done.stderr.startswith(f'rota: {field}')) == (code, True), (options, done)

@@ -15,6 +15,7 @@
 #include "base/mem.h"
 #include "core/sched/sched_snapshot.h"
 #include "core/sched/sched_view.h"
+#include "core/sched/sched_whatif.h"
 
 struct story {
     struct sched *s;
@@ -715,6 +716,160 @@ static void easy_holds_back_what_would_delay_the_head(void **state)
     end(&t);
 }
 
+/* --- what if --- */
+
+/* The plan of another brain that read the same journal; the members of `w` are changed in it. */
+static struct whatif_plan forked(struct story *t, struct whatif w)
+{
+    struct err err = { 0 };
+    struct whatif_plan p;
+    struct sched *s = replayed(t);
+    if (sched_whatif(s, &w, 1000000 + t->now_ms, &p, &err) < 0)
+        fail_msg("%s: %s", err.field, err.text);
+    sched_free(s);
+    return p;
+}
+
+/* From now on; -1: it has no place, -2: it is not in the plan. */
+static int64_t starts_in(const struct whatif_plan *p, const struct story *t, uint64_t job)
+{
+    for (size_t i = 0; i < p->count; i++)
+        if (p->starts[i].job.n == job)
+            return p->starts[i].placed ? p->starts[i].first_wall_ms - 1000000 - t->now_ms : -1;
+    return -2;
+}
+
+static int64_t starts_if(struct story *t, struct whatif w, uint64_t job)
+{
+    struct whatif_plan p = forked(t, w);
+    int64_t ms = starts_in(&p, t, job);
+    free(p.starts);
+    return ms;
+}
+
+/* A node of 4 with 3 in use for 10 minutes; behind them a job for all of it, a short one, and one too big. */
+static void whatif_world(struct story *t)
+{
+    begin_as(t, BACKFILL_EASY);
+    join(t, 1, "a", 4);
+    submit(t, CPUS(3, 10));
+    tick(t, 0);
+    start(t, 1, single(1, 1));
+    submit(t, CPUS(4, 20));
+    submit(t, CPUS(2, 60));
+    submit(t, CPUS(8, 5));
+    submit(t, REQUEST(.need.v[RES_CPU] = 1000, .time_limit_ms = 60000, .held = true));
+    tick(t, 0);
+}
+
+#define MIN(n) ((n) * 60000)
+#define SOON(ms, minutes) assert_in_range((ms), MIN(minutes), MIN(minutes) + 10000) /* each place is kept a second longer */
+
+static void what_if_nothing_changes_it_is_the_plan(void **state)
+{
+    (void)state;
+    struct story t;
+    whatif_world(&t);
+    struct whatif_plan p = forked(&t, (struct whatif){ 0 });
+    assert_int_equal(p.count, 3);
+    assert_false(p.deeper);
+    for (size_t i = 0; i < p.count; i++) {
+        struct estimate_view v;
+        assert_true(sched_view_estimate(t.s, p.starts[i].job, TASK_SINGLE, &v));
+        assert_int_equal(p.starts[i].placed ? p.starts[i].first_wall_ms : 0, v.none == NO_ESTIMATE_KNOWN ? v.start_wall_ms : 0);
+    }
+    SOON(starts_in(&p, &t, 2), 10);
+    SOON(starts_in(&p, &t, 3), 30);
+    assert_int_equal(starts_in(&p, &t, 4), -1);
+    assert_int_equal(starts_in(&p, &t, 5), -2);
+    free(p.starts);
+    end(&t);
+}
+
+static void what_if_there_were_more_nodes(void **state)
+{
+    (void)state;
+    struct story t;
+    whatif_world(&t);
+    struct whatif_nodes one = { 1, { .v[RES_CPU] = 8000, .v[RES_MEM] = 8ull << 30 } };
+    struct whatif w = { .add = &one, .add_count = 1 };
+    assert_int_equal(starts_if(&t, w, 2), 0);
+    assert_int_equal(starts_if(&t, w, 3), 0);
+    SOON(starts_if(&t, w, 4), 60);
+    /* And so it is. */
+    join(&t, 2, "b", 8);
+    tick(&t, 0);
+    assert_int_equal(state_of(&t, 2), JOB_DISPATCHED);
+    assert_int_equal(state_of(&t, 3), JOB_DISPATCHED);
+    assert_int_equal(state_of(&t, 4), JOB_QUEUED);
+    end(&t);
+}
+
+static void what_if_a_node_was_gone(void **state)
+{
+    (void)state;
+    struct story t;
+    whatif_world(&t);
+    join(&t, 2, "b", 2);
+    tick(&t, 0);
+    assert_int_equal(state_of(&t, 3), JOB_DISPATCHED);
+    struct whatif w = { .without = &(node_id){ 1 }, .without_count = 1 };
+    assert_int_equal(starts_if(&t, w, 1), -1); /* It waits again, and b is too small. */
+    assert_int_equal(starts_if(&t, w, 2), -1);
+    assert_int_equal(starts_if(&t, w, 3), -2); /* It runs. */
+    w.without = &(node_id){ 2 };
+    SOON(starts_if(&t, w, 3), 30);
+    end(&t);
+}
+
+static void what_if_jobs_were_cancelled_raised_released_or_tried(void **state)
+{
+    (void)state;
+    struct story t;
+    whatif_world(&t);
+    assert_int_equal(starts_if(&t, (struct whatif){ .cancel = &(job_id){ 1 }, .cancel_count = 1 }, 2), 0);
+    SOON(starts_if(&t, (struct whatif){ .cancel = &(job_id){ 2 }, .cancel_count = 1 }, 3), 10);
+    assert_int_equal(starts_if(&t, (struct whatif){ .cancel = &(job_id){ 2 }, .cancel_count = 1 }, 2), -2);
+    assert_int_equal(starts_if(&t, (struct whatif){ .release = &(job_id){ 5 }, .release_count = 1 }, 5), 0);
+    struct whatif_priority up = { { 3 }, 5 };
+    struct whatif w = { .priorities = &up, .priorities_count = 1 };
+    SOON(starts_if(&t, w, 3), 10);
+    SOON(starts_if(&t, w, 2), 70);
+    struct whatif_trial trial = { .user = bytes_str("eve"), .queue = bytes_str("default"), .need.v[RES_CPU] = 1000, .time_limit_ms = MIN(9) };
+    struct whatif_plan p = forked(&t, (struct whatif){ .trial = &trial });
+    assert_int_equal(p.trial.n, 6);
+    assert_int_equal(starts_in(&p, &t, 6), 0);
+    free(p.starts);
+    end(&t);
+}
+
+static void what_if_tells_what_is_not_there(void **state)
+{
+    (void)state;
+    struct story t;
+    whatif_world(&t);
+    step(&t, (struct sched_event){ .kind = SCHED_CANCEL, .cancel = { { 3 }, TASK_ALL, { 0 }, { 0 } } });
+    struct whatif_priority nobody = { { 99 }, 1 };
+    const struct { struct whatif w; const char *field; enum err_code code; } bad[] = {
+        { { .cancel = &(job_id){ 99 }, .cancel_count = 1 }, "cancel", ERR_NOT_FOUND },
+        { { .cancel = &(job_id){ 3 }, .cancel_count = 1 }, "cancel", ERR_CONFLICT },
+        { { .release = &(job_id){ 2 }, .release_count = 1 }, "release", ERR_CONFLICT },
+        { { .without = &(node_id){ 7 }, .without_count = 1 }, "without", ERR_NOT_FOUND },
+        { { .priorities = &nobody, .priorities_count = 1 }, "priorities", ERR_NOT_FOUND },
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        struct err err = { 0 };
+        struct whatif_plan p;
+        struct sched *s = replayed(&t);
+        assert_true(sched_whatif(s, &bad[i].w, 1000000, &p, &err) < 0);
+        assert_string_equal(err.field, bad[i].field);
+        assert_int_equal(err.code, bad[i].code);
+        assert_true(err.remedy[0]);
+        sched_free(s);
+    }
+    end(&t);
+}
+
 static void why_names_dimension_and_numbers(void **state)
 {
     (void)state;
@@ -1048,6 +1203,11 @@ int main(void)
         cmocka_unit_test(bad_requests_are_refused_by_field),
         cmocka_unit_test(greedy_lets_pass_whatever_has_room),
         cmocka_unit_test(a_plan_lets_in_whom_it_has_a_place_for),
+        cmocka_unit_test(what_if_nothing_changes_it_is_the_plan),
+        cmocka_unit_test(what_if_there_were_more_nodes),
+        cmocka_unit_test(what_if_a_node_was_gone),
+        cmocka_unit_test(what_if_jobs_were_cancelled_raised_released_or_tried),
+        cmocka_unit_test(what_if_tells_what_is_not_there),
         cmocka_unit_test(short_work_is_sent_ahead),
         cmocka_unit_test(short_work_becomes_long),
         cmocka_unit_test(a_lease_is_kept_another_way),
