@@ -230,6 +230,7 @@ static void options_become_the_keys_of_a_job(void **state)
     JOB("{\"command\":[\"t\"],\"workdir\":\"/w\",\"stdout\":\"/o\"}", "--workdir", "/w", "--stdout", "/o", "t");
     JOB("{\"command\":[\"t\"],\"begin\":\"2026-11-23T10:00:00.000Z\",\"deadline\":\"2026-11-24T00:00:00.500Z\"}",
         "--begin", "2026-11-23T10:00:00Z", "--deadline", "2026-11-24T00:00:00.5Z", "t");
+    JOB("{\"command\":[\"t\"],\"where\":\"zone=a & ssd\"}", "--where", "zone=a & ssd", "t");
     JOB("{\"command\":[\"t\"],\"resources\":{\"lic\":3}}", "--resource", "lic=3", "t");
     JOB("{\"command\":[\"t\"],\"image\":\"debian:12\",\"pull\":\"always\"}", "--image", "debian:12", "--pull", "always", "t");
 }
@@ -254,7 +255,6 @@ static void jobs_that_cannot_be_are_refused_here(void **state)
     NO_JOB("--after", "--after", "9-7", "t");
     NO_JOB("--after", "--after", "1-5000", "t");
     NO_JOB("--resource lic", "--resource", "lic=many", "t");
-    NO_JOB("--where", "--where", "zone=a", "t");
     NO_JOB("--spread", "--spread", "zone", "t");
     NO_JOB("--nodes", "--nodes", "2", "t");
 }

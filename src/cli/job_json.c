@@ -90,6 +90,11 @@ const struct option_row job_options[] = {
       .group = WHERE,
       .fallback = "default",
       .help = "queue to wait in" },
+    { .name = "where",
+      .kind = OPTION_NAME,
+      .argument = "EXPR",
+      .group = WHERE,
+      .help = "nodes to run on: zone=a, zone=a|b, zone!=a, ssd, !ssd, rack>=3 of labels; node=NAME, cpus>=16, mem>=64G; with & all must hold" },
     { .name = "account",
       .kind = OPTION_NAME,
       .argument = "ACCOUNT",
@@ -193,7 +198,6 @@ const struct option_row job_options[] = {
       .group = LATER,
       .fallback = "1",
       .help = "gang over N nodes; only 1 is possible" },
-    { .name = "where", .kind = OPTION_TEXT, .argument = "EXPR", .group = LATER, .help = "constraint on the node" },
     { .name = "spread",
       .kind = OPTION_TEXT,
       .argument = "LABEL",
@@ -223,7 +227,6 @@ static int not_there_yet(const struct args *args, struct err *err)
     static const struct {
         const char *name, *what;
     } later[] = {
-        { "where", "constraints on nodes are" },
         { "spread", "spreading by label is" },
     };
     for (size_t i = 0; i < sizeof later / sizeof *later; i++)
@@ -381,7 +384,7 @@ static void time_text(struct json_out *j, const struct args *args, const char *o
 
 int job_json_from(const struct args *args, struct buf *out, struct err *err)
 {
-    static const char *const texts[] = { "name", "image", "pull", "notify", "queue", "account", "overlap", "array" };
+    static const char *const texts[] = { "name", "image", "pull", "notify", "queue", "where", "account", "overlap", "array" };
     static const char *const paths[] = { "workdir", "stdin", "stdout", "stderr" };
     int rc = not_there_yet(args, err);
     if (rc < 0)

@@ -469,7 +469,7 @@ static void show_job(const json_t *job, struct buf *out)
         LINE("attempts", attempts_text(job, &text));
     if (json_is_true(json_object_get(job, "overlap_never")))
         line_text(out, "overlap", bytes_str("never"));
-    static const char *const files[] = { "workdir", "stdin", "stdout", "stderr", "image" };
+    static const char *const files[] = { "workdir", "stdin", "stdout", "stderr", "image", "where" };
     for (size_t i = 0; i < sizeof files / sizeof *files; i++)
         if (json_text(job, files[i], NULL))
             line_text(out, files[i], bytes_str(json_text(job, files[i], NULL)));

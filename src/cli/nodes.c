@@ -123,6 +123,10 @@ static void tell_machine(const json_t *node, struct buf *out)
     if (json_is_object(pressure))
         buf_printf(out, "\n  pressure: cpu %.1f%%, memory %.1f%%, io %.1f%%", json_real_of(pressure, "cpu", 0),
                    json_real_of(pressure, "memory", 0), json_real_of(pressure, "io", 0));
+    if (*json_text(node, "labels", "")) {
+        buf_str(out, "\n  labels: ");
+        text_clean(out, bytes_str(json_text(node, "labels", "")));
+    }
     buf_str(out, "\n  it can do:\n");
     for (const char *at = json_text(machine, "enforces", ""); *at;) {
         size_t size = strcspn(at, ";");

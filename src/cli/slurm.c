@@ -182,6 +182,8 @@ static int never(const struct args *args)
           .group = G,                                                                                                  \
           .help = "GPUs" },                                                                                            \
         { .name = "gres", .kind = OPTION_TEXT, .argument = "gpu:N", .group = G, .help = "GPUs" },                      \
+        { .name = "constraint", .letter = 'C', .kind = OPTION_NAME, .argument = "EXPR", .group = G, .help = "nodes to run on, as --where of rota submit" }, \
+        { .name = "nodelist", .letter = 'w', .kind = OPTION_NAME, .argument = "NODE,...", .group = G, .help = "nodes to run on, by name" }, \
         { .name = "partition", .letter = 'p', .kind = OPTION_NAME, .argument = "QUEUE", .group = G, .help = "queue" }, \
         { .name = "dependency",                                                                                        \
           .letter = 'd',                                                                                               \
@@ -441,6 +443,20 @@ static void note_passed_over(const struct options *o)
             say("--%s has no meaning here and is passed over", names[i]);
 }
 
+/* --constraint ssd --nodelist a,b: "ssd&node=a|b" */
+static void where_words(const struct options *o, struct words *w)
+{
+    const char *constraint = option_text(o, "constraint"), *nodes = option_text(o, "nodelist");
+    autobuf struct buf text = BUF_INIT;
+    if (!constraint && !nodes)
+        return;
+    buf_printf(&text, "%s%s%s", constraint ? constraint : "", constraint && nodes ? "&" : "", nodes ? "node=" : "");
+    for (const char *at = nodes; at && *at; at++)
+        buf_char(&text, *at == ',' ? '|' : *at);
+    add(w, "--where");
+    add(w, "%.*s", (int)text.size, text.data);
+}
+
 /* What sbatch and srun share, as options of `rota submit`. */
 static int job_words(const struct options *o, struct words *w, const char *name, struct err *err)
 {
@@ -469,6 +485,7 @@ static int job_words(const struct options *o, struct words *w, const char *name,
             add(w, "%s", same[i].to);
             add(w, "%s", option_text(o, same[i].from));
         }
+    where_words(o, w);
     if (option(o, "nice") && !option(o, "priority")) {
         add(w, "--priority");
         add(w, "-%s", option_text(o, "nice"));

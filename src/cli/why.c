@@ -127,6 +127,19 @@ static bool is_one_of(const char *word, const char *const *words, size_t count)
     return false;
 }
 
+/* "2 of 3 ready nodes do not meet its --where: zone=a." */
+static void unsuited_sentence(struct buf *out, const json_t *why)
+{
+    int64_t unsuited = json_int(why, "nodes_unsuited", 0), ready = json_int(why, "nodes_ready", 0);
+    if (unsuited == ready)
+        buf_str(out, ready == 1 ? "The one ready node does not meet" : "No ready node meets");
+    else
+        buf_printf(out, "%lld of %lld ready nodes do%s not meet", (long long)unsuited, (long long)ready, unsuited == 1 ? "es" : "");
+    buf_str(out, " its --where: ");
+    text_clean(out, bytes_str(json_text(why, "where", "?")));
+    buf_str(out, ".\n");
+}
+
 static void details(struct buf *out, const json_t *why, const char *reason)
 {
     static const char *const about_dims[] = { "resources", "too_big" }, *const about_time[] = { "begin", "backoff" };
@@ -137,6 +150,8 @@ static void details(struct buf *out, const json_t *why, const char *reason)
     size_t i;
     if (is_one_of(reason, about_dims, 2))
         json_array_foreach(json_object_get(why, "dims"), i, dim) dim_sentence(out, dim, ready);
+    if (is_one_of(reason, about_dims, 2) && json_int(why, "nodes_unsuited", 0))
+        unsuited_sentence(out, why);
     limit_sentences(out, why, reason);
     if (is_one_of(reason, about_nodes, 2))
         nodes_sentence(out, why);

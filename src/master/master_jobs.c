@@ -192,6 +192,7 @@ static void spec_members(struct json_out *j, const struct job_spec *spec)
     json_bytes(j, "stdout", spec->stdout_path);
     json_bytes(j, "stderr", spec->stderr_path);
     json_bytes(j, "image", spec->image);
+    json_bytes(j, "where", spec->request.where);
     if (spec->mem_auto) {
         json_open(j, "mem_auto", '{');
         json_u64(j, "runs", spec->mem_runs);
@@ -727,6 +728,8 @@ void api_job_why(struct exchange *x)
     json_close(&j, ']');
     json_u64(&j, "nodes_ready", r.nodes_ready);
     json_u64(&j, "nodes_total", r.nodes_total);
+    json_u64(&j, "nodes_unsuited", r.nodes_unsuited);
+    json_bytes(&j, "where", r.where);
     why_limits_json(&j, &r);
     why_dims_json(&j, &r);
     if (r.blocked_by.n)

@@ -72,6 +72,7 @@ static void node_json(struct master *m, struct json_out *j, const struct node_vi
     else
         json_null(j, "reason");
     json_str(j, "version", v->version);
+    json_str(j, "labels", v->labels);
     json_open(j, "capacity", '{');
     resources_json(m, j, &v->capacity);
     json_close(j, '}');

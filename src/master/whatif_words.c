@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/parse.h"
+#include "core/model/where.h"
 #include "core/sched/sched_view.h"
 
 #define PRIORITY_MAX 1000000
@@ -111,7 +112,7 @@ int whatif_add(struct arena *a, const struct sched *s, struct bytes text, struct
         struct node_view v;
         struct whatif_nodes *n = &nodes[w->add_count];
         if (!strchr(one, '=') && sched_view_node(s, sched_view_node_named(s, bytes_str(one)), &v))
-            n->capacity = v.capacity;
+            n->capacity = v.capacity, n->labels = arena_bytes(a, v.labels);
         else if (shape(one, &n->capacity, err) < 0)
             return -(int)err->code;
         n->count = (uint32_t)count;
@@ -195,6 +196,12 @@ int whatif_trial(struct arena *a, struct bytes text, struct bytes user, struct w
             return in_field(err, "trial");
         if (rc == 0)
             continue;
+        if (value && strcmp(pair, "where") == 0) {
+            t->where = bytes_str(value);
+            if (where_check(t->where, err) < 0)
+                return in_field(err, "trial");
+            continue;
+        }
         struct bytes *name = strcmp(pair, "queue") == 0 ? &t->queue : strcmp(pair, "account") == 0 ? &t->account : NULL;
         if (value && name) {
             *name = bytes_str(value);
@@ -204,7 +211,7 @@ int whatif_trial(struct arena *a, struct bytes text, struct bytes user, struct w
         } else if (value && strcmp(pair, "priority") == 0) {
             rc = parse_i64(value, -PRIORITY_MAX, PRIORITY_MAX, &t->priority, err) < 0 ? in_field(err, "trial") : 0;
         } else {
-            rc = err_field(err, ERR_INVALID, "trial", "write cpus=4,mem=8G,gpus=1,time=1h,queue=Q,account=A,priority=N, or some of these",
+            rc = err_field(err, ERR_INVALID, "trial", "write cpus=4,mem=8G,gpus=1,time=1h,where=EXPR,queue=Q,account=A,priority=N, or some of these",
                            "\"%.60s\" is not known", pair);
         }
         if (rc < 0)

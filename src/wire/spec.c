@@ -5,6 +5,7 @@
 #include "base/check.h"
 #include "base/mem.h"
 #include "base/parse.h"
+#include "core/model/where.h"
 #include "wire/spec_walk.h"
 
 #define FIELD(member) offsetof(struct job_spec, member), sizeof(((struct job_spec *)0)->member)
@@ -467,6 +468,10 @@ int spec_check_key(const struct spec_key *key, const struct job_spec *spec, stru
 int spec_check_joined(const struct job_spec *spec, struct err *err)
 {
     const struct job_request *r = &spec->request;
+    if (where_check(r->where, err) < 0) {
+        snprintf(err->field, sizeof err->field, "where");
+        return -(int)err->code;
+    }
     if (!r->account.size)
         return err_field(err, ERR_INVALID, "account", NULL, "the account is empty");
     if (!r->name.size || !r->queue.size)

@@ -84,6 +84,7 @@ static void encode_request(const struct job_request *r, Rota__JobSpec *to)
     if (!bytes_equal(r->account, bytes_str(ACCOUNT_DEFAULT)))
         to->account = binary(r->account);
     to->name = binary(r->name);
+    to->where = binary(r->where);
     to->priority = r->priority;
     to->cpu_milli = r->need.v[RES_CPU];
     to->mem_bytes = r->need.v[RES_MEM];
@@ -191,6 +192,7 @@ static void decode_request(struct arena *arena, const Rota__JobSpec *m, struct j
         .queue = text(arena, m->queue),
         .account = m->account.len ? text(arena, m->account) : bytes_str(ACCOUNT_DEFAULT),
         .name = text(arena, m->name),
+        .where = text(arena, m->where),
         .need.v = { [RES_CPU] = m->cpu_milli, [RES_MEM] = m->mem_bytes, [RES_GPU] = m->gpu_milli },
         .priority = m->priority,
         .tasks = m->tasks,

@@ -49,6 +49,7 @@ static void assert_equal(const struct job_spec *a, const struct job_spec *b)
     const struct job_request *x = &a->request, *y = &b->request;
     assert_true(bytes_equal(x->user, y->user) && bytes_equal(x->queue, y->queue) && bytes_equal(x->name, y->name));
     assert_true(bytes_equal(x->account, y->account));
+    assert_true(bytes_equal(x->where, y->where));
     assert_true(resources_equal(&x->need, &y->need));
     assert_int_equal(x->tokens_count, y->tokens_count);
     for (size_t i = 0; i < x->tokens_count; i++) {
@@ -146,6 +147,8 @@ static void random_request(struct job_request *r)
         r->queue = random_text(64, true);
     if (often())
         r->account = random_text(64, true);
+    if (often())
+        r->where = bytes_str("zone=a & !ssd");
     r->need.v[RES_CPU] = often() ? prng_below(&prng, 1000000001) : prng_below(&prng, 8) * 500;
     r->need.v[RES_MEM] = often() ? prng_below(&prng, 9007199254740993) : 0;
     r->need.v[RES_GPU] = often() ? prng_below(&prng, 5000) : 0;
@@ -436,6 +439,9 @@ static void bad_jobs(void **state)
         { "{C,\"hold\":\"yes\"}", "hold", "true or false" },
         { "{C,\"overlap\":\"sometimes\"}", "overlap", "allow or never" },
         { "{C,\"overlap\":true}", "overlap", "allow or never" },
+        { "{C,\"where\":\"zone=\"}", "where", "write zone=a" },
+        { "{C,\"where\":\"\"}", "where", "" },
+        { "{C,\"where\":7}", "where", "" },
         { "{C,\"overlap\":\"never\",\"image\":\"busybox\"}", "overlap", "leave overlap or image out" },
         { "{C,\"name\":\"\"}", "name", "empty" },
         { "{C,\"name\":null}", "name", "leave the key out" },

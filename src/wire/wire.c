@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "base/mem.h"
 #include "core/model/record.h"
+#include "core/model/where.h"
 #include "messages.pb-c.h"
 
 /* What things can take at most when encoded. The sum decides when a batch is full, so the real size is never above it.
@@ -22,7 +23,7 @@
 #define HELLO_COST 200u /* its numbers and those of the inventory in it */
 #define RESULT_COST (1 + 5 + 5 + 10 + 10 + 10 + 10 + 10 + 5)
 
-_Static_assert(HEAD_COST + ROW_COST + HELLO_COST + 4 * WIRE_TEXT_MAX + DIMS_COST + RES_NAMED_MAX * NAMED_COST +
+_Static_assert(HEAD_COST + ROW_COST + HELLO_COST + 4 * WIRE_TEXT_MAX + LABELS_MAX + DIMS_COST + RES_NAMED_MAX * NAMED_COST +
                        INVENTORY_MAX * ITEM_COST <=
                    WIRE_BATCH_MAX,
                "the largest HELLO fits into a batch");
@@ -308,8 +309,8 @@ static bool add_hello(struct wire_writer *w, const struct message *m)
 {
     check(m->hello.named_count <= RES_NAMED_MAX && m->hello.window);
     struct bytes boot = text_cut(m->hello.boot), version = text_cut(m->hello.version), name = text_cut(m->hello.name);
-    struct bytes metrics = text_cut(m->hello.metrics);
-    if (!room(w, HELLO_COST + name.size + boot.size + version.size + metrics.size + DIMS_COST + m->hello.named_count * NAMED_COST +
+    struct bytes metrics = text_cut(m->hello.metrics), labels = m->hello.labels;
+    if (!room(w, HELLO_COST + name.size + boot.size + version.size + metrics.size + labels.size + DIMS_COST + m->hello.named_count * NAMED_COST +
                      m->hello.items_count * ITEM_COST))
         return false;
     row_add(w, m->kind, no_ref);
@@ -322,6 +323,7 @@ static bool add_hello(struct wire_writer *w, const struct message *m)
     out->boot = data_of(boot);
     out->version = data_of(version);
     out->metrics = data_of(metrics);
+    out->labels = data_of(labels);
     out->n_capacity = dims_used(&m->hello.capacity);
     out->capacity = arena_copy(&w->arena, m->hello.capacity.v, sizeof m->hello.capacity.v);
     out->n_named = m->hello.named_count;

@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "core/model/record.h"
+#include "core/model/where.h"
 #include "messages.pb-c.h"
 
 /* Unpacked against packed, with something for each message: what a writer can make always fits. */
@@ -87,7 +88,7 @@ static bool take_token(struct decoder *d, struct mac128 *out)
 
 static bool take_resources(const uint64_t *v, size_t count, struct resources *out)
 {
-    *out = (struct resources){ { 0 } };
+    *out = (struct resources){ 0 };
     if (count > RES_DIMS)
         return false;
     for (size_t i = 0; i < count; i++) {
@@ -177,7 +178,8 @@ static enum verdict take_hello(struct decoder *d, size_t row, size_t at, struct 
     m->hello.nonce = in->nonce;
     m->hello.heartbeat_seq = in->heartbeat_seq;
     m->hello.inventory_seq = in->inventory ? in->inventory->seq : 0;
-    if (!node_name_valid(m->hello.name) || !take_text(&in->boot, &m->hello.boot) ||
+    m->hello.labels = bytes_from(&in->labels);
+    if (!node_name_valid(m->hello.name) || labels_check(m->hello.labels, NULL) < 0 || !take_text(&in->boot, &m->hello.boot) ||
         !take_text(&in->version, &m->hello.version) || !take_text(&in->metrics, &m->hello.metrics) ||
         !take_resources(in->capacity, in->n_capacity, &m->hello.capacity) || !in->window ||
         !take_named(d, in->named, in->n_named, &m->hello.named))

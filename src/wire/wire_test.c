@@ -81,6 +81,7 @@ static void expect_message(const struct message *a, const struct message *b)
         expect_bytes(a->hello.boot, b->hello.boot);
         expect_bytes(a->hello.version, b->hello.version);
         expect_bytes(a->hello.metrics, b->hello.metrics);
+        expect_bytes(a->hello.labels, b->hello.labels);
         assert_true(resources_equal(&a->hello.capacity, &b->hello.capacity));
         expect_named(a->hello.named, a->hello.named_count, b->hello.named, b->hello.named_count);
         expect_items(a->hello.items, a->hello.items_count, b->hello.items, b->hello.items_count);
@@ -243,7 +244,7 @@ static struct attempt_ref some_ref(struct prng *p)
 
 static struct resources some_resources(struct prng *p)
 {
-    struct resources r = { { 0 } };
+    struct resources r = { 0 };
     for (size_t d = 0, dims = prng_below(p, RES_DIMS + 1); d < dims; d++)
         r.v[d] = wide(p) >> 11;
     return r;
@@ -289,6 +290,7 @@ static struct message some_message(struct prng *p, struct arena *a, enum message
         m.hello.boot = some_text(p, a, 40);
         m.hello.version = some_text(p, a, 10);
         m.hello.metrics = some_text(p, a, 30);
+        m.hello.labels = prng_chance(p, 0.5) ? bytes_str("zone=a,ssd") : bytes_of(NULL, 0);
         m.hello.capacity = some_resources(p);
         m.hello.named = some_named(p, a, &m.hello.named_count);
         m.hello.items = some_items(p, a, 50, &m.hello.items_count);
@@ -899,6 +901,7 @@ static void test_corrupt(void **state)
     memset(long_text, 'a', WIRE_TEXT_MAX + 1);
     EXPECT_CORRUPT(HELLO; hello.name = (ProtobufCBinaryData){ 64, long_text });
     EXPECT_CORRUPT(HELLO; hello.boot = (ProtobufCBinaryData){ WIRE_TEXT_MAX + 1, long_text });
+    EXPECT_CORRUPT(HELLO; hello.labels = (ProtobufCBinaryData){ 3, (uint8_t *)"a b" });
     EXPECT_CORRUPT(HELLO; hello.metrics = (ProtobufCBinaryData){ WIRE_TEXT_MAX + 1, long_text });
     EXPECT_CORRUPT(HELLO; hello.capacity = amounts; hello.n_capacity = 9);
     EXPECT_CORRUPT(HELLO; amounts[0] = (1ull << 53) + 1; hello.capacity = amounts; hello.n_capacity = 1);
@@ -1144,7 +1147,7 @@ static void test_record_json_of_all(void **state)
     buf_clear(&out);
     r = (struct record){ .kind = EV_NODE_SEEN };
     r.node_seen.worker_high = 0xfedcba9876543210;
-    r.node_seen.capacity = (struct resources){ { 1500, 2, 0, 0, 9 } };
+    r.node_seen.capacity = (struct resources){ .v = { 1500, 2, 0, 0, 9 } };
     wire_record_json(&out, &r, NULL);
     assert_non_null(strstr(out.data, "\"worker_high\":\"fedcba9876543210\""));
     assert_non_null(

@@ -13,6 +13,7 @@
 #include "base/prng.h"
 #include "bus/bus.h"
 #include "core/model/gate.h"
+#include "core/model/where.h"
 #include "exec/exec.h"
 #include "io/clock.h"
 #include "io/loop.h"
@@ -916,6 +917,7 @@ static void configure_agent(struct worker *w, struct agent_config *c)
     snprintf(c->boot, sizeof c->boot, "%s", w->state.boot);
     snprintf(c->version, sizeof c->version, "%s", ROTA_VERSION);
     snprintf(c->metrics, sizeof c->metrics, "%s", w->metrics);
+    snprintf(c->labels, sizeof c->labels, "%s", config->labels ? config->labels : "");
     machine_capacity("", &c->capacity);
     for (int d = 0; d < RES_DIMS; d++)
         if (config->capacity.v[d])
@@ -934,6 +936,10 @@ static void configure_agent(struct worker *w, struct agent_config *c)
 static int open_agent(struct worker *w, struct err *err)
 {
     struct agent_config c;
+    if (labels_check(bytes_str(w->config->labels), err) < 0) {
+        snprintf(err->field, sizeof err->field, "labels");
+        return -(int)err->code;
+    }
     configure_agent(w, &c);
     if (w->config->pin_cpus && c.capacity.v[RES_CPU] > c.cpu_ids_count * 1000)
         return err_field(err, ERR_INVALID, "cpus", "offer fewer, or leave out pin_cpus", "%.3g CPUs are offered to be given by number, there are %zu",

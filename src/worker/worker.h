@@ -17,6 +17,7 @@ struct worker_config {
     const char *state_dir;
     const char *bus_url;            /* required */
     const char *name;               /* NULL: host name */
+    const char *labels;             /* core/model/where.h; NULL: none */
     const char *exec;               /* "process", "docker" (both: see exec_both_open) or "fake" */
     const char *engine, *container_user, *container_network; /* "docker"; NULL or "": as in exec.h */
     const char *container_mounts;   /* "DIR[:ro],DIR..."; NULL or "": none */

@@ -527,13 +527,14 @@ def link(tmp_path):
 def test_sbatch_sends_the_script_with_its_lines(rota, api, link, tmp_path):
     api.on('POST /v1/jobs', {'status': 201, 'json': {'id': 7}})
     script = tmp_path / 'job.sh'
-    script.write_text('#!/bin/bash\n# a comment\n#SBATCH --job-name="my job" --time=1:30:00\n#SBATCH --mem=500 -c 4\n#SBATCH --array=1-10%2\n\n'
+    script.write_text('#!/bin/bash\n# a comment\n#SBATCH --job-name="my job" --time=1:30:00\n#SBATCH --mem=500 -c 4 -C ssd -w n1,n2\n#SBATCH --array=1-10%2\n\n'
                       '#SBATCH --dependency=afterok:3:4,afterany:5\n#SBATCH -o out-%A_%a.txt\n#SBATCH --mail-type=END\necho hi\n#SBATCH --mem=9G\n')
     result = rota('--time=10', 'job.sh', 'arg one', program=link('sbatch'))
     assert (result.returncode, result.stdout) == (0, 'Submitted batch job 7\n'), result.stderr
     assert '--mail-type has no meaning here' in result.stderr
     sent = json.loads(api.requests[0]['body'])
     assert (sent['name'], sent['time_limit_s'], sent['mem_bytes'], sent['cpus'], sent['array']) == ('my job', 600, 500 << 20, 4, '1-10%2')
+    assert sent['where'] == 'ssd&node=n1|n2'
     assert sent['after'] == [{'job': 3}, {'job': 4}, {'job': 5, 'when': 'any'}]
     assert sent['workdir'] == str(tmp_path) and 'PATH' in sent['env']
     # What is sent does what the script says, here as well.

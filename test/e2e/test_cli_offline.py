@@ -88,7 +88,7 @@ def test_help_needs_no_master_and_no_arguments(rota):
     (['submit', '--cpus', '-1', '--', 'true'], r'^rota: --cpus: "-1" is not '),
     (['submit', '--array', '1-3,5', '--', 'true'], r'^rota: --array: .*; submit one array for each range'),
     (['submit', '--after', 'x', '--', 'true'], r'^rota: --after: "x" does not name jobs; write ids'),
-    (['submit', '--where', 'a=b', '--', 'true'], r'^rota: --where: constraints on nodes are not in this version'),
+    (['submit', '--spread', 'a', '--', 'true'], r'^rota: --spread: spreading by label is not in this version'),
     (['submit', '--begin', 'soon', '--', 'true'], r'^rota: --begin: "soon" is not a time'),
     (['submit', '--memm', '4G', '--', 'true'], r'^rota: --memm is not an option of rota submit; did you mean --mem\?'),
     (['submit', '--pri', '4', '--', 'true'], r'^rota: --pri is not an option of rota submit; did you mean --priority\?'),

@@ -173,3 +173,42 @@ def test_what_if(parts):
                                  (['--policy', 'best'], '--policy', 2), ([], 'nothing would be different', 2)):
         done = parts.rota('whatif', *options)
         assert (done.returncode, done.stderr.startswith(f'rota: {field}')) == (code, True), (options, done)
+
+
+def test_where_a_job_may_run(parts):
+    parts.start_master('--backfill', 'easy')
+    parts.start_worker(1, '--exec', 'fake', '--cpus', '4', '--labels', 'zone=a,rack=3')
+    parts.start_worker(2, '--exec', 'fake', '--cpus', '2', '--labels', 'zone=b,ssd')
+    parts.start_worker(3, '--exec', 'fake', '--cpus', '2')
+    parts.wait_nodes(3)
+    assert {n['name']: n['labels'] for n in parts.json('nodes')['nodes']} == {'worker-1': 'zone=a,rack=3', 'worker-2': 'zone=b,ssd', 'worker-3': ''}
+    assert re.search(r'^  labels: zone=b,ssd$', parts.ok('nodes', 'worker-2'), re.M)
+    for where, node in (('ssd', 'worker-2'), ('zone=a & rack>=3', 'worker-1'), ('!zone', 'worker-3'), ('node=worker-1|nix', 'worker-1'),
+                        ('cpus<4 & zone', 'worker-2')):
+        job = submit(parts, 1, 0, where=where)
+        shown = wait_for(lambda: (j := parts.json('show', str(job)))['state'] == 'succeeded' and j, f'{where} runs')
+        assert (shown['node'], shown['where']) == (node, where)
+        assert re.search(rf'^where +{re.escape(where)}$', parts.ok('show', str(job)), re.M)
+    job = parts.ok('submit', '--where', 'zone=b', '--', 'true').split()[0]
+    assert wait_for(lambda: (j := parts.json('show', job))['state'] == 'succeeded' and j, 'it runs')['node'] == 'worker-2'
+
+    # What waits says so, and goes on when a node comes.
+    none = submit(parts, 1, 0, where='zone=c')
+    why = wait_for(lambda: (w := parts.json('why', str(none)))['reason'] == 'too_big' and w, 'it waits')
+    assert (why['nodes_unsuited'], why['where'], why['dims']) == (3, 'zone=c', [])
+    assert 'No ready node meets its --where: zone=c.' in parts.ok('why', str(none))
+    assert parts.json('whatif', '--add-nodes', 'worker-1')['gained'] == 0
+    wide = submit(parts, 4, 0, where='ssd')
+    wait_for(lambda: parts.json('why', str(wide))['reason'] == 'too_big', 'it waits')
+    text = parts.ok('why', str(wide))
+    assert '2 of 3 ready nodes do not meet its --where: ssd.' in text and 'It needs 4 CPUs; the largest node has 2' in text
+    parts.start_worker(4, '--exec', 'fake', '--cpus', '1', '--labels', 'zone=c')
+    wait_for(lambda: parts.json('show', str(none))['state'] == 'succeeded', 'it runs there')
+    trial = parts.json('whatif', '--job', 'where=zone=c')
+    assert trial['jobs'][0]['change'] == 'again' and trial['then']['tasks_placed'] == trial['now']['tasks_placed'] + 1
+
+    for options, field in ((['--where', 'zone='], 'where'), (['--where', 'zone=a b'], 'where'), (['--where', 'mem>much'], 'where')):
+        done = parts.rota('submit', *options, '--', 'true')
+        assert done.returncode == 2 and done.stderr.startswith(f'rota: {field}: "') and 'write zone=a' in done.stderr, done
+    done = parts.rota('worker', '--state', parts.directory + '/bad', '--bus', 'unix:/nix', '--labels', 'node=x')
+    assert done.returncode == 78 and 'labels: every node has "node" by itself' in done.stderr, done

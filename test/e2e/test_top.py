@@ -156,7 +156,7 @@ def test_log_why_and_cancel(cluster, terminal):
     top.shows(row('huge', 'queued'))
     top.keys('Down')
     top.keys('w')
-    top.shows('no node is large enough')
+    top.shows('is large enough')
     top.keys('Up')
     top.keys('c')
     top.shows(rf'cancel job {job} \(talker\)\?')

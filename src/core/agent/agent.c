@@ -422,6 +422,7 @@ static void say_hello(struct agent *a)
     m->hello.boot = bytes_str(a->config.boot);
     m->hello.version = bytes_str(a->config.version);
     m->hello.metrics = bytes_str(a->config.metrics);
+    m->hello.labels = bytes_str(a->config.labels);
     m->hello.capacity = a->config.capacity;
     m->hello.named = a->config.named;
     m->hello.named_count = a->config.named_count;

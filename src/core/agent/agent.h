@@ -21,6 +21,7 @@ struct agent_config {
     char boot[64];
     char version[32];
     char metrics[80];                /* HOST:PORT of its /metrics; "": none */
+    char labels[1025];               /* core/model/where.h */
     struct resources capacity;       /* fixed dimensions */
     struct named_resource named[RES_NAMED_MAX]; size_t named_count;
     uint32_t window;                 /* attempts held at once, >= 1 */

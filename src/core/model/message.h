@@ -69,6 +69,7 @@ struct message {
             struct bytes boot;       /* kernel boot id */
             struct bytes version;
             struct bytes metrics;    /* "HOST:PORT" where it serves /metrics; empty: nowhere */
+            struct bytes labels;     /* core/model/where.h */
             struct resources capacity;                          /* fixed dimensions only */
             const struct named_resource *named; size_t named_count;
             const struct inventory_item *items; size_t items_count;

@@ -5,6 +5,7 @@
 #define ROTA_CORE_MODEL_RESOURCES_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 enum resource_dim {
@@ -19,9 +20,24 @@ enum resource_dim {
 #define RES_CONTAINERS "containers"
 #define RES_NAME_BYTES 32 /* longest name of a named resource, with the final zero */
 
+/* Which constraints (model/where.h) a node meets, by their numbers. */
+struct traits {
+    uint64_t *bits; /* owned */
+    size_t words;
+};
+
 struct resources {
     uint64_t v[RES_DIMS];
+    uint64_t where;              /* of what a job needs: the number of its constraint; 0: none */
+    const struct traits *traits; /* of what a node has: borrowed; NULL: it meets none */
 };
+
+/* Whether a node with `has` may run it at all, however much it has. Sums and comparisons of amounts look at v only. */
+static inline bool resources_suit(const struct resources *need, const struct resources *has)
+{
+    size_t word = need->where / 64;
+    return !need->where || (has->traits && word < has->traits->words && (has->traits->bits[word] >> (need->where % 64) & 1));
+}
 
 static inline bool resources_fit(const struct resources *need, const struct resources *have)
 {

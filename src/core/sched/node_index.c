@@ -176,6 +176,8 @@ static bool better(const struct search *q, double score, uint32_t number)
 
 static bool has_room(const struct index_node *n, const struct resources *need)
 {
+    if (!resources_suit(need, &n->capacity))
+        return false;
     for (int d = 0; d < RES_DIMS; d++)
         if (need->v[d] && n->allocated.v[d] + need->v[d] > n->capacity.v[d])
             return false;
@@ -226,7 +228,7 @@ static bool fits_empty(const struct index_node *n, const struct resources *need)
 {
     if (!n || !resources_fit(need, &n->span.capacity_max))
         return false;
-    return resources_fit(need, &n->capacity) || fits_empty(n->left, need) || fits_empty(n->right, need);
+    return (resources_fit(need, &n->capacity) && resources_suit(need, &n->capacity)) || fits_empty(n->left, need) || fits_empty(n->right, need);
 }
 
 bool node_index_fits_empty(const struct node_index *x, const struct resources *need)

@@ -111,6 +111,7 @@ void sched_free(struct sched *s)
         free(heap_entry(s->timers.nodes[i], struct timer, node));
     for (size_t i = 0; i < s->calendar.count; i++)
         free(heap_entry(s->calendar.nodes[i], struct appointment, node));
+    sched_where_fini(s);
     for (size_t i = 0; i < s->nodes_count; i++) {
         struct node *n = s->nodes[i];
         free((char *)n->name.data);
@@ -118,6 +119,7 @@ void sched_free(struct sched *s)
         free((char *)n->version.data);
         free((char *)n->metrics.data);
         free((char *)n->reason.data);
+        free((char *)n->labels.data);
         free(n->orphans);
         free(n->ends);
         free(n);
@@ -443,9 +445,10 @@ static int class_of(struct sched *s, const struct job_request *q, uint32_t *numb
     e->account = bytes_equal(account_name, bytes_str(ACCOUNT_DEFAULT)) ? bytes_of("", 0) : account_name;
     uint32_t user = intern_find(&s->users, q->user), queue = intern_find(&s->queues, q->queue),
              account = intern_find(&s->accounts, account_name);
-    if (user != INTERN_NONE && queue != INTERN_NONE && account != INTERN_NONE) {
+    uint32_t where = q->where.size ? intern_find(&s->wheres, q->where) : 0;
+    if (user != INTERN_NONE && queue != INTERN_NONE && account != INTERN_NONE && where != INTERN_NONE) {
         struct class_key key;
-        check(sched_class_key(&key, e, user, queue, account));
+        check(sched_class_key(&key, e, q->where.size ? where + 1ull : 0, user, queue, account));
         *number = intern_find(&s->class_keys, bytes_of(&key, sizeof key));
         if (*number != INTERN_NONE)
             return 0;
@@ -454,6 +457,7 @@ static int class_of(struct sched *s, const struct job_request *q, uint32_t *numb
     e->user = arena_bytes(&s->turn, q->user);
     e->queue = arena_bytes(&s->turn, q->queue);
     e->account = arena_bytes(&s->turn, e->account);
+    e->where = arena_bytes(&s->turn, q->where);
     e->tokens = arena_bytes(&s->turn, e->tokens);
     sched_emit(s, &rec);
     return 0;

@@ -98,6 +98,7 @@ struct job_request {
     struct bytes account;                 /* whose share it takes; 0..64 bytes, empty: "default" */
     const struct named_resource *tokens; size_t tokens_count; /* of the cluster, taken while an attempt is open */
     struct resources need;                /* fixed dimensions */
+    struct bytes where;                   /* nodes it may run on (core/model/where.h); empty: all */
     const struct named_resource *named; size_t named_count;
     int64_t priority;                     /* -1,000,000 .. 1,000,000 */
     uint32_t tasks;                       /* 0: no array; else 1 .. ARRAY_TASKS_MAX */

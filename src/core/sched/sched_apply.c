@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "base/bug.h"
+#include "core/model/where.h"
 #include "core/sched/sched_state.h"
 
 /* --- lookup --- */
@@ -520,13 +521,14 @@ static bool unpack_tokens(struct bytes packed, uint32_t tokens[TOKENS_MAX])
     return true;
 }
 
-bool sched_class_key(struct class_key *key, const struct ev_class *e, uint32_t user, uint32_t queue, uint32_t account)
+bool sched_class_key(struct class_key *key, const struct ev_class *e, uint64_t where, uint32_t user, uint32_t queue, uint32_t account)
 {
     memset(key, 0, sizeof *key);
     key->account = account;
     key->user = user;
     key->queue = queue;
-    key->need = e->need;
+    memcpy(key->need.v, e->need.v, sizeof key->need.v);
+    key->need.where = where;
     key->times[0] = e->time_limit_ms;
     key->times[1] = e->grace_ms;
     key->times[2] = e->lost_after_ms;
@@ -542,14 +544,16 @@ static int apply_class(struct sched *s, const struct record *rec, struct err *er
     const struct ev_class *e = &rec->class;
     struct class_key class_key;
     const struct bytes account = e->account.size ? e->account : bytes_str(ACCOUNT_DEFAULT);
-    if (!sched_class_key(&class_key, e, intern_add(&s->users, e->user), intern_add(&s->queues, e->queue),
+    if (where_check(e->where, NULL) < 0)
+        REFUSE("the constraint of class %u cannot be read", e->class);
+    if (!sched_class_key(&class_key, e, sched_where(s, e->where), intern_add(&s->users, e->user), intern_add(&s->queues, e->queue),
                          intern_add(&s->accounts, account)))
         REFUSE("the tokens of class %u do not decode", e->class);
     if (e->class != s->classes_count || intern_add(&s->class_keys, bytes_of(&class_key, sizeof class_key)) != e->class)
         REFUSE("class %u does not follow class %zu", e->class, s->classes_count);
     struct class c = { .user = class_key.user,
                        .queue = class_key.queue,
-                       .need = e->need,
+                       .need = class_key.need,
                        .time_limit_ms = e->time_limit_ms,
                        .grace_ms = e->grace_ms,
                        .lost_after_ms = e->lost_after_ms,
@@ -1060,7 +1064,9 @@ static int apply_node_seen(struct sched *s, const struct record *rec, struct err
     n->worker = (struct worker_id){ e->worker_high, e->worker_low };
     n->incarnation = e->incarnation;
     sched_capacity(s, n, false);
-    n->capacity = e->capacity;
+    memcpy(n->capacity.v, e->capacity.v, sizeof n->capacity.v);
+    n->labels = own(n->labels, e->labels);
+    n->plan.stale |= sched_where_node(s, n); /* Who has a place there may have to look for another. */
     sched_capacity(s, n, true);
     node_freed(s, n);
     return 0;

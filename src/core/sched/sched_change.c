@@ -16,7 +16,7 @@ struct door {
 static bool could_fit(const struct sched *s, const struct resources *need)
 {
     for (size_t i = 0; i < s->nodes_count; i++)
-        if (sched_node_takes_work(s->nodes[i]) && resources_fit(need, &s->nodes[i]->capacity))
+        if (sched_node_takes_work(s->nodes[i]) && sched_node_suits(s->nodes[i], need) && resources_fit(need, &s->nodes[i]->capacity))
             return true;
     return false;
 }
@@ -59,7 +59,7 @@ static uint64_t left(uint64_t most, uint64_t taken)
 
 static struct resources free_on(const struct node *n)
 {
-    struct resources room;
+    struct resources room = { 0 };
     for (int d = 0; d < RES_DIMS; d++)
         room.v[d] = left(n->capacity.v[d], n->allocated.v[d]);
     return room;
@@ -94,7 +94,7 @@ static bool room_on(const struct door *door, const struct node *n, int64_t lengt
         int64_t until_ms = i + 1 < t->count ? t->steps[i + 1].from_ms : TIMELINE_NEVER;
         if (until_ms <= s->wall_ms || t->steps[i].from_ms - s->wall_ms >= length_ms)
             continue;
-        struct resources then;
+        struct resources then = { 0 };
         for (int d = 0; d < RES_DIMS; d++)
             then.v[d] = left(n->capacity.v[d], t->steps[i].taken.v[d]);
         at_most(room, &then);
@@ -108,7 +108,7 @@ static int64_t longest_on(const struct door *door, const struct node *n, const s
     const struct sched *s = door->s;
     struct resources room;
     int64_t best_ms = 0;
-    if (!room_on(door, n, 0, &room))
+    if (!sched_node_suits(n, need) || !room_on(door, n, 0, &room))
         return 0;
     if (door->kept.node == n)
         best_ms = door->kept.at_wall_ms - s->wall_ms;
@@ -124,7 +124,7 @@ static bool fits_now(const struct door *door, const struct resources *need, int6
 {
     struct resources room;
     for (size_t i = 0; i < door->s->nodes_count; i++)
-        if (room_on(door, door->s->nodes[i], length_ms, &room) && resources_fit(need, &room))
+        if (sched_node_suits(door->s->nodes[i], need) && room_on(door, door->s->nodes[i], length_ms, &room) && resources_fit(need, &room))
             return true;
     return false;
 }
@@ -132,7 +132,7 @@ static bool fits_now(const struct door *door, const struct resources *need, int6
 static bool room_anywhere(const struct sched *s, const struct resources *need)
 {
     for (size_t i = 0; i < s->nodes_count; i++)
-        if (sched_node_takes_work(s->nodes[i]) && sched_node_has_room(s->nodes[i], need))
+        if (sched_node_takes_work(s->nodes[i]) && sched_node_suits(s->nodes[i], need) && sched_node_has_room(s->nodes[i], need))
             return true;
     return false;
 }
@@ -194,7 +194,7 @@ static bool by_less(const struct door *door, const struct job *j, int64_t length
     for (size_t i = 0; i < s->nodes_count; i++) {
         struct resources room, less;
         double cost;
-        if (!room_on(door, s->nodes[i], length_ms, &room) || !lessen(&job_class(s, j)->need, &room, &less, &cost) ||
+        if (!sched_node_suits(s->nodes[i], &job_class(s, j)->need) || !room_on(door, s->nodes[i], length_ms, &room) || !lessen(&job_class(s, j)->need, &room, &less, &cost) ||
             (found && cost >= best))
             continue;
         found = true;

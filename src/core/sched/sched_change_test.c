@@ -17,7 +17,7 @@
 #define JOBS_MAX 40u
 #define GIB (1ull << 30)
 
-struct asked { uint64_t cpu_milli, mem; int64_t limit_ms, priority; bool held; uint32_t user; };
+struct asked { uint64_t cpu_milli, mem; int64_t limit_ms, priority; bool held; uint32_t user, where; };
 struct world {
     struct sched *s;
     struct prng prng;
@@ -27,10 +27,18 @@ struct world {
     struct { struct attempt_ref ref; struct mac128 token; uint64_t session; } open[JOBS_MAX * 2];
     size_t open_count;
     struct asked asked[JOBS_MAX + 2]; /* by id */
+    uint32_t zones[8];                /* of the nodes, by number: 0 has none */
     uint64_t jobs;
 };
 
 static const char *const users[] = { "ann", "bob" };
+static const char *const labels[] = { "", "zone=a", "zone=b" };
+static const char *const wheres[] = { "", "zone=a", "zone!=a" };
+
+static bool suits(const struct world *w, uint32_t node, uint32_t where)
+{
+    return where == 0 || (w->zones[node] == 1) == (where == 1);
+}
 
 static struct sched_result step(struct world *w, struct sched_event ev)
 {
@@ -44,6 +52,9 @@ static struct sched_result step(struct world *w, struct sched_event ev)
         const struct message *m = &fx.sends[i].message;
         if (m->kind != MSG_START)
             continue;
+        /* One that was not submitted yet is only known when the step is over. */
+        if (m->start.ref.job.n <= w->jobs && !suits(w, (uint32_t)fx.sends[i].session, w->asked[m->start.ref.job.n].where))
+            fail_msg("seed %" PRIu64 ": job %" PRIu64 " is sent where it may not run", w->seed, m->start.ref.job.n);
         w->open[w->open_count].ref = m->start.ref;
         w->open[w->open_count].session = fx.sends[i].session;
         w->open[w->open_count++].token = m->start.token;
@@ -72,7 +83,7 @@ static uint64_t submit(struct world *w, const struct asked *a)
 {
     struct sched_event ev = { .kind = SCHED_SUBMIT };
     ev.submit = (struct job_request){ .user = bytes_str(users[a->user]), .queue = bytes_str("default"), .priority = a->priority,
-                                      .time_limit_ms = a->limit_ms, .held = a->held };
+                                      .time_limit_ms = a->limit_ms, .held = a->held, .where = bytes_str(wheres[a->where]) };
     ev.submit.need.v[RES_CPU] = a->cpu_milli;
     ev.submit.need.v[RES_MEM] = a->mem;
     struct sched_result result = step(w, ev);
@@ -91,6 +102,8 @@ static void node_joins(struct world *w, uint32_t number)
     m.hello.incarnation = 1;
     m.hello.name = bytes_str(name);
     m.hello.boot = m.hello.version = bytes_str("b");
+    w->zones[number] = w->seed % 2 ? (uint32_t)below(w, 3) : 0;
+    m.hello.labels = bytes_str(labels[w->zones[number]]);
     m.hello.capacity.v[RES_CPU] = 1000 * (1 + below(w, 8));
     m.hello.capacity.v[RES_MEM] = GIB * (1 + below(w, 8));
     m.hello.window = UINT32_MAX;
@@ -137,6 +150,8 @@ static void some_time(struct world *w)
         struct asked a = { .cpu_milli = 500 * (1 + below(w, 16)), .mem = GIB / 2 * (1 + below(w, 16)), .user = (uint32_t)below(w, 2),
                            .priority = below(w, 4) ? 0 : (int64_t)below(w, 3), .held = below(w, 12) == 0,
                            .limit_ms = below(w, 4) ? 1000 * (int64_t)(1 + below(w, 600)) : 0 };
+        if (w->seed % 2)
+            a.where = below(w, 2) ? (uint32_t)below(w, 3) : 0;
         if (w->jobs < JOBS_MAX)
             submit(w, &a);
     }
@@ -181,10 +196,14 @@ static enum job_state state_of(struct world *w, uint64_t job)
 static void nodes_are_right(struct world *w, uint64_t job, const struct why_report *r)
 {
     const struct asked *a = &w->asked[job];
-    uint32_t refused[2] = { 0 }, fit = 0, large = 0;
+    uint32_t refused[2] = { 0 }, fit = 0, large = 0, unsuited = 0;
     for (uint32_t i = 1; i <= sched_view_nodes(w->s); i++) {
         struct node_view n;
         sched_view_node(w->s, (node_id){ i }, &n);
+        if (!suits(w, i, a->where)) {
+            unsuited++;
+            continue;
+        }
         bool cpu = n.allocated.v[RES_CPU] + a->cpu_milli > n.capacity.v[RES_CPU];
         bool mem = n.allocated.v[RES_MEM] + a->mem > n.capacity.v[RES_MEM];
         refused[0] += cpu;
@@ -192,6 +211,7 @@ static void nodes_are_right(struct world *w, uint64_t job, const struct why_repo
         fit += !cpu && !mem;
         large += a->cpu_milli <= n.capacity.v[RES_CPU] && a->mem <= n.capacity.v[RES_MEM];
     }
+    assert_int_equal(r->nodes_unsuited, unsuited);
     uint32_t told[2] = { 0 };
     for (size_t i = 0; i < r->dims_count; i++)
         told[strcmp(r->dims[i].name, "cpus") != 0] = r->dims[i].nodes_refused;

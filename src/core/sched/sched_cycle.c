@@ -132,7 +132,7 @@ static struct node *place_ahead(struct sched *s, const struct class *c, const st
     if (!first)
         return NULL;
     struct node *n = heap_entry(first, struct node, ahead);
-    return n != avoid && n->waiting_count < ahead_depth(s, c, n) ? n : NULL;
+    return n != avoid && sched_node_suits(n, &c->need) && n->waiting_count < ahead_depth(s, c, n) ? n : NULL;
 }
 
 void sched_dispatch(struct sched *s, struct job *j, struct node *n, enum rule rule, const struct job *over)
@@ -296,7 +296,7 @@ static bool try_active(struct sched *s, struct cycle *c, struct demand *d)
         sched_dispatch(s, j, n, rule_of(c, in_time), c->head.job);
         return true;
     }
-    if (avoid && sched_node_takes_work(avoid) && sched_node_has_room(avoid, &d->need))
+    if (avoid && sched_node_takes_work(avoid) && sched_node_suits(avoid, &d->need) && sched_node_has_room(avoid, &d->need))
         shape_aside(s, c, d); /* Another shape of the demand may take less time. */
     else
         sched_demand_park(s, d, too_big);
@@ -309,6 +309,8 @@ static bool head_is_next(const struct sched *s, const struct cycle *c, const str
     if (!c->head.job)
         return false;
     const struct resources *wants = &job_class(s, c->head.job)->need;
+    if (!sched_node_suits(n, wants))
+        return false;
     for (int d = 0; d < RES_DIMS; d++)
         if (wants->v[d] && n->allocated.v[d] + wants->v[d] > n->capacity.v[d] + need->v[d])
             return false;

@@ -170,7 +170,7 @@ static enum no_estimate no_place(const struct sched *s, const struct resources *
         if (!node_state_dispatches(n->state) || !n->session)
             continue;
         ready++;
-        if (resources_fit(need, &n->capacity))
+        if (sched_node_suits(n, need) && resources_fit(need, &n->capacity))
             return NO_ESTIMATE_WORK;
     }
     return ready ? NO_ESTIMATE_TOO_BIG : NO_ESTIMATE_NO_NODES;

@@ -432,7 +432,8 @@ static void on_hello(struct sched *s, uint64_t session, const struct message *m)
         return;
     }
     if (!n || n->incarnation != m->hello.incarnation || !resources_equal(&n->capacity, &capacity) ||
-        !bytes_equal(n->name, m->hello.name) || !bytes_equal(n->version, m->hello.version)) {
+        !bytes_equal(n->name, m->hello.name) || !bytes_equal(n->version, m->hello.version) ||
+        !bytes_equal(n->labels, m->hello.labels)) {
         struct record rec = { .kind = EV_NODE_SEEN };
         rec.node_seen = (struct ev_node_seen){ .node = n ? n->id.n : (uint32_t)s->nodes_count + 1,
                                                .name = arena_bytes(&s->turn, m->hello.name),
@@ -441,7 +442,8 @@ static void on_hello(struct sched *s, uint64_t session, const struct message *m)
                                                .incarnation = m->hello.incarnation,
                                                .boot = arena_bytes(&s->turn, m->hello.boot),
                                                .capacity = capacity,
-                                               .version = arena_bytes(&s->turn, m->hello.version) };
+                                               .version = arena_bytes(&s->turn, m->hello.version),
+                                               .labels = arena_bytes(&s->turn, m->hello.labels) };
         sched_emit(s, &rec);
         n = sched_node(s, (node_id){ rec.node_seen.node });
     }

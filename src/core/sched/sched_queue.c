@@ -377,7 +377,7 @@ static bool has_room_now(const struct sched *s, const struct demand *d)
     if (s->freed_count > FREED_LOOKED_AT)
         return node_index_best(&s->places, &scorer_binpack, &d->need, NULL, NULL) != NULL;
     for (size_t i = 0; i < s->freed_count; i++)
-        if (sched_node_takes_work(s->freed[i]) && sched_node_has_room(s->freed[i], &d->need))
+        if (sched_node_takes_work(s->freed[i]) && sched_node_suits(s->freed[i], &d->need) && sched_node_has_room(s->freed[i], &d->need))
             return true;
     return false;
 }
@@ -399,7 +399,7 @@ static bool least_has_room(struct sched *s)
 {
     if (!s->least_known) {
         s->least_known = true;
-        memset(&s->least.need, 0xff, sizeof s->least.need);
+        memset(s->least.need.v, 0xff, sizeof s->least.need.v);
         const struct heap *const heaps[] = { &s->parked, &s->brief };
         for (size_t h = 0; h < 2; h++)
             for (size_t i = 0; i < heaps[h]->count; i++)

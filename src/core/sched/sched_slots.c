@@ -147,7 +147,7 @@ static void slot_out(struct round *r, struct slot *slot)
     r->moved = true;
     mark_better(r, n);
     for (size_t i = 0; i < r->searches_count; i++)
-        if (resources_fit(&r->searches[i].demand->need, &n->capacity))
+        if (sched_node_suits(n, &r->searches[i].demand->need) && resources_fit(&r->searches[i].demand->need, &n->capacity))
             candidate_put(&r->searches[i], (struct candidate){ r->now_ms, n, 0, false });
     slot->node = NULL;
 }
@@ -258,7 +258,7 @@ static struct search *search_for(struct round *r, const struct demand *d, int64_
         r->work_left -= r->work_left < r->s->nodes_count / 4 ? r->work_left : r->s->nodes_count / 4;
     for (size_t i = 0; i < r->s->nodes_count; i++) {
         struct node *n = r->s->nodes[i];
-        if (takes_part(n) && resources_fit(&d->need, &n->capacity))
+        if (takes_part(n) && sched_node_suits(n, &d->need) && resources_fit(&d->need, &n->capacity))
             candidate_put(h, (struct candidate){ r->now_ms, n, 0, false });
     }
     return h;
@@ -411,7 +411,7 @@ static void slots_again(struct round *r)
         if (!n || !n->plan.anew)
             continue;
         int64_t from_ms = slot->at_wall_ms > r->now_ms ? slot->at_wall_ms : r->now_ms;
-        if (takes_part(n) && part_taken(slot, r) &&
+        if (takes_part(n) && sched_node_suits(n, &slot->need) && part_taken(slot, r) &&
             first_on(r, n, &slot->need, from_ms, slot->until_wall_ms - from_ms, from_ms + 1) == from_ms)
             slot_in(slot);
         else
@@ -438,7 +438,7 @@ static struct node *better_place(struct round *r, const struct slot *slot, int64
     *at_ms = slot->at_wall_ms;
     for (size_t i = 0; i < r->better_count && r->work_left; i++) {
         struct node *n = r->better[i];
-        if (!takes_part(n) || !resources_fit(&slot->need, &n->capacity))
+        if (!takes_part(n) || !sched_node_suits(n, &slot->need) || !resources_fit(&slot->need, &n->capacity))
             continue;
         int64_t first_ms = first_on(r, n, &slot->need, r->now_ms, length_ms, *at_ms);
         if (first_ms == TIMELINE_NEVER)

@@ -211,7 +211,8 @@ static void put_vocabulary(struct writer *w)
                                      .retries = c->retries,
                                      .backoff_ms = c->backoff_ms,
                                      .backoff_max_ms = c->backoff_max_ms,
-                                     .overlap_never = c->overlap_never };
+                                     .overlap_never = c->overlap_never,
+                                     .where = sched_where_text(s, c->need.where) };
         struct bytes account = intern_text(&s->accounts, c->shape->account);
         if (!bytes_equal(account, bytes_str(ACCOUNT_DEFAULT)))
             r.class.account = account;
@@ -239,6 +240,7 @@ static void put_node(struct writer *w, const struct node *n)
     put_text(w, n->boot);
     put_text(w, n->version);
     put_text(w, n->reason);
+    put_text(w, n->labels);
     put(w, n->worker.high);
     put(w, n->worker.low);
     put(w, n->incarnation);
@@ -655,6 +657,7 @@ static int take_node(struct sched_restore *r, struct err *err)
     n->boot = own_text(r);
     n->version = own_text(r);
     n->reason = own_text(r);
+    n->labels = own_text(r);
     n->worker.high = get(r);
     n->worker.low = get(r);
     n->incarnation = get(r);
@@ -662,6 +665,7 @@ static int take_node(struct sched_restore *r, struct err *err)
     n->drained_by_user = get_upto(r, 1);
     for (int d = 0; d < RES_DIMS; d++)
         n->capacity.v[d] = get(r);
+    sched_where_node(r->s, n);
     r->s->stats.nodes[n->state]--;
     r->s->stats.nodes[state]++;
     n->state = state;

@@ -253,7 +253,8 @@ struct appointment {
 
 struct node {
     node_id id;
-    struct bytes name, boot, version, reason; /* owned */
+    struct bytes name, boot, version, reason, labels; /* owned */
+    struct traits traits;        /* what capacity.traits points to */
     struct worker_id worker;
     uint64_t incarnation;
     enum node_state state;
@@ -307,6 +308,7 @@ struct sched {
     bool started;                /* sched_start was called: decisions may be made */
     int64_t now_ms, wall_ms;
 
+    struct intern wheres;        /* constraints: a number is the place + 1 */
     struct intern users, queues, names, class_keys, shape_keys, demand_keys, accounts, tokens, members;
     struct { struct party **all; size_t count, cap; } parties[PARTY_KINDS]; /* by number, the place of its name in its intern */
     struct party common;         /* all queues that have no share of their own */
@@ -364,7 +366,7 @@ struct sched {
 struct job *sched_job(const struct sched *s, job_id id);               /* NULL: not in memory */
 struct run *sched_run(const struct sched *s, job_id id, uint32_t task); /* the task's open attempt, or NULL */
 struct node *sched_node(const struct sched *s, node_id id);
-bool sched_class_key(struct class_key *key, const struct ev_class *e, uint32_t user, uint32_t queue, uint32_t account); /* false: tokens do not decode */
+bool sched_class_key(struct class_key *key, const struct ev_class *e, uint64_t where, uint32_t user, uint32_t queue, uint32_t account); /* false: tokens do not decode */
 uint32_t sched_attempt_next(const struct sched *s, const struct job *j, uint32_t task); /* number of its next attempt */
 bool sched_orphan(const struct sched *s, struct attempt_ref ref);      /* may be an attempt that a rollback forgot */
 void sched_class_mean(struct sched *s, struct class *c, double run_ms_mean);
@@ -488,6 +490,12 @@ void sched_estimates_tick(struct sched *s);                            /* looks 
 /* Between the first estimate of its start and the start; -1: there was none. */
 int64_t sched_estimate_error_ms(struct sched *s, const struct job *j, int64_t start_wall_ms);
 
+/* sched_where.c: which nodes meet which constraints */
+void sched_where_fini(struct sched *s);
+uint64_t sched_where(struct sched *s, struct bytes where);             /* its number, made if it is new; 0: none */
+struct bytes sched_where_text(const struct sched *s, uint64_t number); /* empty: none */
+bool sched_where_node(struct sched *s, struct node *n);                /* its name, labels or size are new. True: it meets others now */
+
 /* sched_cycle.c */
 /* The best node that has room now, among those that `accepts` (NULL: all); NULL: there is none. */
 struct node *sched_place(struct sched *s, const struct resources *need, bool (*accepts)(void *arg, const struct index_node *n), void *arg);
@@ -497,7 +505,8 @@ bool sched_node_ahead_before(const struct heap_node *a, const struct heap_node *
 void sched_refresh_nodes(struct sched *s);                             /* before sched.places or class.ahead are looked at */
 bool sched_cycle(struct sched *s);                                     /* true: stopped at its bound, go on soon */
 bool sched_node_takes_work(const struct node *n);
-bool sched_node_has_room(const struct node *n, const struct resources *need);
+bool sched_node_has_room(const struct node *n, const struct resources *need); /* whether it suits or not */
+static inline bool sched_node_suits(const struct node *n, const struct resources *need) { return resources_suit(need, &n->capacity); }
 void sched_node_freed(struct sched *s, struct node *n);                /* it may have room now: look at it in the next cycle */
 
 /* sched_node.c */

@@ -181,6 +181,7 @@ bool sched_view_node(const struct sched *s, node_id id, struct node_view *out)
                                .name = n->name,
                                .version = n->version,
                                .reason = n->reason,
+                               .labels = n->labels,
                                .metrics = n->metrics,
                                .state = n->state,
                                .capacity = n->capacity,

@@ -38,6 +38,7 @@ struct task_view {
 struct node_view {
     node_id id;
     struct bytes name, version, reason; /* reason: why it is not READY */
+    struct bytes labels;
     struct bytes metrics;            /* HOST:PORT as its worker said; empty: it serves none, or was not heard of yet */
     enum node_state state;
     struct resources capacity, allocated;
@@ -78,6 +79,8 @@ struct why_report {
     enum why primary;
     enum why all[WHYS]; size_t all_count;       /* in order of precedence, primary first */
     size_t nodes_ready, nodes_total;
+    size_t nodes_unsuited;           /* ready ones that do not meet its constraint; they are not among nodes_refused */
+    struct bytes where;              /* that constraint; empty: none */
     struct why_dim dims[RES_DIMS]; size_t dims_count; /* dimensions in which at least one ready node refuses */
     struct why_limit limits[WHY_LIMITS_MAX]; size_t limits_count;
     job_id blocked_by;                          /* WHY_ORDER: the first job in the way; WHY_DEPENDENCY: the first unmet */
@@ -109,7 +112,7 @@ enum plan_basis {
     NONE(NO_ESTIMATE_LIMIT, "limit", "a limit keeps it out, and when that has room is not planned") \
     NONE(NO_ESTIMATE_STORE, "store", "the master's store is low on space, nothing is started") \
     NONE(NO_ESTIMATE_NO_NODES, "no_nodes", "no node is ready") \
-    NONE(NO_ESTIMATE_TOO_BIG, "too_big", "no node is large enough, even when empty") \
+    NONE(NO_ESTIMATE_TOO_BIG, "too_big", "no node that it may run on is large enough, even when empty") \
     NONE(NO_ESTIMATE_DEPTH, "depth", "it is behind those that the plan looks at (plan_depth)") \
     NONE(NO_ESTIMATE_WORK, "work", "the plan had to stop before it found a place for it") \
     NONE(NO_ESTIMATE_SOON, "soon", "the plan has not looked at it yet") \

@@ -94,7 +94,7 @@ static int add(struct sched *s, const struct whatif_nodes *more, struct err *err
     int rc = 0;
     for (uint32_t i = 0; i < more->count && rc == 0; i++) {
         struct record seen = { .kind = EV_NODE_SEEN };
-        seen.node_seen = (struct ev_node_seen){ .node = (uint32_t)s->nodes_count + 1, .name = bytes_str("added"), .capacity = more->capacity };
+        seen.node_seen = (struct ev_node_seen){ .node = (uint32_t)s->nodes_count + 1, .name = bytes_str("added"), .capacity = more->capacity, .labels = more->labels };
         rc = record(s, seen, err);
         for (enum node_state state = NODE_JOINING; state <= NODE_READY && rc == 0; state++)
             rc = record(s, (struct record){ .kind = EV_NODE_STATE, .node_state = { seen.node_seen.node, state, { 0 } } }, err);
@@ -106,7 +106,7 @@ static int try(struct sched *s, const struct whatif_trial *t, job_id *id, struct
 {
     struct record class = { .kind = EV_CLASS }, job = { .kind = EV_SUBMITTED };
     class.class = (struct ev_class){ .class = (uint32_t)s->classes_count, .user = t->user, .queue = t->queue, .account = t->account,
-                                     .need = t->need, .time_limit_ms = t->time_limit_ms, .retries = TRIAL_RETRIES };
+                                     .need = t->need, .where = t->where, .time_limit_ms = t->time_limit_ms, .retries = TRIAL_RETRIES };
     id->n = s->job_last + 1;
     job.submitted = (struct ev_submitted){ .job = id->n, .class = class.class.class, .priority = t->priority };
     int rc = record(s, class, err);

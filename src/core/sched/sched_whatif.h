@@ -13,6 +13,7 @@
 struct whatif_nodes {
     uint32_t count;
     struct resources capacity;
+    struct bytes labels;
 };
 struct whatif_priority {
     job_id job;
@@ -21,6 +22,7 @@ struct whatif_priority {
 struct whatif_trial {                 /* a job that was not submitted */
     struct bytes user, queue, account; /* as in struct job_request */
     struct resources need;
+    struct bytes where;
     int64_t priority, time_limit_ms;  /* 0: as long as its like took */
 };
 

@@ -25,6 +25,10 @@ static void why_nodes(const struct sched *s, const struct resources *need, struc
             continue;
         }
         w->nodes_ready++;
+        if (!sched_node_suits(n, need)) {
+            w->nodes_unsuited++;
+            continue;
+        }
         bool now = true;
         for (int d = 0; d < RES_DIMS; d++) {
             uint64_t spare = n->capacity.v[d] > n->allocated.v[d] ? n->capacity.v[d] - n->allocated.v[d] : 0;
@@ -77,6 +81,7 @@ static void why_queued(const struct sched *s, const struct job *j, struct why_re
     if (s->store_low)
         add(w, WHY_STORE);
     bool fits_now, fits_ever;
+    w->where = sched_where_text(s, c->need.where);
     why_nodes(s, &c->need, w, &fits_now, &fits_ever);
     if (!w->nodes_ready)
         add(w, WHY_NO_NODES);

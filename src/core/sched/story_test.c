@@ -716,6 +716,118 @@ static void easy_holds_back_what_would_delay_the_head(void **state)
     end(&t);
 }
 
+/* --- nodes that suit --- */
+
+static void join_labelled(struct story *t, uint64_t session, const char *name, uint64_t cpus, const char *labels, uint64_t incarnation)
+{
+    struct message m = { .kind = MSG_HELLO };
+    m.hello.worker = (struct worker_id){ 1, (uint64_t)(unsigned char)name[0] };
+    m.hello.incarnation = incarnation;
+    m.hello.name = bytes_str(name);
+    m.hello.boot = bytes_str("boot");
+    m.hello.version = bytes_str("1");
+    m.hello.labels = bytes_str(labels);
+    m.hello.capacity.v[RES_CPU] = cpus * 1000;
+    m.hello.capacity.v[RES_MEM] = 8ull << 30;
+    m.hello.window = 1000;
+    m.hello.nonce = session;
+    hear(t, session, m);
+}
+
+static uint32_t node_of(struct story *t, uint64_t job)
+{
+    struct job_view v;
+    assert_true(sched_view_job(t->s, (job_id){ job }, &v));
+    return v.state == JOB_DISPATCHED ? v.node.n : 0;
+}
+
+static void jobs_go_only_where_they_may(void **state)
+{
+    (void)state;
+    for (int backfill = 0; backfill < BACKFILLS; backfill++) {
+        struct story t;
+        begin_as(&t, (enum sched_backfill)backfill);
+        join_labelled(&t, 1, "a", 8, "zone=a", 1);
+        join_labelled(&t, 2, "b", 2, "zone=b,ssd", 2);
+        submit(&t, REQUEST(.need.v[RES_CPU] = 1000, .where = bytes_str("ssd")));
+        submit(&t, REQUEST(.need.v[RES_CPU] = 1000, .where = bytes_str("zone!=b")));
+        submit(&t, REQUEST(.need.v[RES_CPU] = 1000, .where = bytes_str("node=b & cpus<4")));
+        submit(&t, REQUEST(.need.v[RES_CPU] = 1000, .where = bytes_str("zone=c")));
+        submit(&t, REQUEST(.need.v[RES_CPU] = 1000, .where = bytes_str("ssd")));
+        submit(&t, REQUEST(.need.v[RES_CPU] = 1000));
+        tick(&t, 0);
+        assert_int_equal(node_of(&t, 1), 2);
+        assert_int_equal(node_of(&t, 2), 1);
+        assert_int_equal(node_of(&t, 3), 2);
+        assert_int_equal(node_of(&t, 4), 0);
+        assert_int_equal(node_of(&t, 5), 0);
+        if (backfill != BACKFILL_NONE) /* There 5 waits for room and goes first; 4 can run nowhere and holds up nobody. */
+            assert_int_equal(node_of(&t, 6), 1);
+        struct why_report why;
+        struct estimate_view estimate;
+        assert_true(sched_view_why(t.s, (job_id){ 4 }, TASK_SINGLE, &why));
+        assert_int_equal(why.primary, WHY_TOO_BIG);
+        assert_int_equal(why.nodes_unsuited, 2);
+        assert_int_equal(why.dims_count, 0);
+        assert_true(bytes_equal(why.where, bytes_str("zone=c")));
+        assert_true(sched_view_estimate(t.s, (job_id){ 4 }, TASK_SINGLE, &estimate));
+        assert_int_equal(estimate.none, NO_ESTIMATE_TOO_BIG);
+        assert_true(sched_view_why(t.s, (job_id){ 5 }, TASK_SINGLE, &why));
+        assert_int_equal(why.primary, WHY_RESOURCES);
+        assert_int_equal(why.nodes_unsuited, 1);
+        assert_int_equal(why.room_node.n, 2);
+        /* Where one ends there is room; a node that comes may be what another waits for. */
+        finish(&t, 2, single(1, 1), REASON_NONE, 0);
+        tick(&t, 1000);
+        assert_int_equal(node_of(&t, 5), 2);
+        join_labelled(&t, 3, "c", 1, "zone=c", 3);
+        tick(&t, 1000);
+        assert_int_equal(node_of(&t, 4), 3);
+        end(&t);
+    }
+}
+
+static void labels_change_with_their_worker(void **state)
+{
+    (void)state;
+    for (int backfill = 0; backfill < BACKFILLS; backfill++) {
+        struct story t;
+        begin_as(&t, (enum sched_backfill)backfill);
+        join_labelled(&t, 1, "a", 1, "zone=a", 1);
+        submit(&t, REQUEST(.need.v[RES_CPU] = 1000, .time_limit_ms = 60000, .where = bytes_str("zone=b")));
+        tick(&t, 0);
+        assert_int_equal(node_of(&t, 1), 0);
+        join_labelled(&t, 4, "a", 1, "zone=b", 4);
+        tick(&t, 1000);
+        assert_int_equal(node_of(&t, 1), 1);
+        /* One that waits for its place there has none any more when the label is gone. */
+        submit(&t, REQUEST(.need.v[RES_CPU] = 1000, .time_limit_ms = 60000, .where = bytes_str("zone=b")));
+        tick(&t, 1000);
+        struct inventory_item item = { single(1, 1), token(&t, single(1, 1)), PHASE_RUNNING };
+        struct message m = { .kind = MSG_HELLO };
+        m.hello.worker = (struct worker_id){ 1, 'a' };
+        m.hello.incarnation = 5;
+        m.hello.name = bytes_str("a");
+        m.hello.boot = bytes_str("boot");
+        m.hello.version = bytes_str("1");
+        m.hello.capacity.v[RES_CPU] = 1000;
+        m.hello.capacity.v[RES_MEM] = 8ull << 30;
+        m.hello.window = 1000;
+        m.hello.nonce = 5;
+        m.hello.items = &item;
+        m.hello.items_count = 1;
+        hear(&t, 5, m);
+        finish(&t, 5, single(1, 1), REASON_NONE, 0);
+        tick(&t, 1000);
+        tick(&t, 100000);
+        assert_int_equal(node_of(&t, 2), 0);
+        join_labelled(&t, 6, "b", 1, "zone=b", 6);
+        tick(&t, 1000);
+        assert_int_equal(node_of(&t, 2), 2);
+        end(&t);
+    }
+}
+
 /* --- what if --- */
 
 /* The plan of another brain that read the same journal; the members of `w` are changed in it. */
@@ -791,7 +903,7 @@ static void what_if_there_were_more_nodes(void **state)
     (void)state;
     struct story t;
     whatif_world(&t);
-    struct whatif_nodes one = { 1, { .v[RES_CPU] = 8000, .v[RES_MEM] = 8ull << 30 } };
+    struct whatif_nodes one = { .count = 1, .capacity = { .v[RES_CPU] = 8000, .v[RES_MEM] = 8ull << 30 } };
     struct whatif w = { .add = &one, .add_count = 1 };
     assert_int_equal(starts_if(&t, w, 2), 0);
     assert_int_equal(starts_if(&t, w, 3), 0);
@@ -1203,6 +1315,8 @@ int main(void)
         cmocka_unit_test(bad_requests_are_refused_by_field),
         cmocka_unit_test(greedy_lets_pass_whatever_has_room),
         cmocka_unit_test(a_plan_lets_in_whom_it_has_a_place_for),
+        cmocka_unit_test(jobs_go_only_where_they_may),
+        cmocka_unit_test(labels_change_with_their_worker),
         cmocka_unit_test(what_if_nothing_changes_it_is_the_plan),
         cmocka_unit_test(what_if_there_were_more_nodes),
         cmocka_unit_test(what_if_a_node_was_gone),
