@@ -10,6 +10,7 @@
 
 #include "base/mem.h"
 #include "base/prng.h"
+#include "core/model/where.h"
 #include "core/model/record.h"
 #include "messages.pb-c.h"
 
@@ -642,8 +643,9 @@ static void test_largest_numbers_fit_into_the_batch(void **state)
     (void)state;
     struct wire_writer *w = wire_writer_new();
     struct arena a = ARENA_INIT;
-    char text[WIRE_TEXT_MAX];
+    char text[WIRE_TEXT_MAX], labels[LABELS_MAX];
     memset(text, 'x', sizeof text);
+    memset(labels, 'x', sizeof labels);
     for (int kind = MSG_NONE + 1; kind < MSG_KINDS; kind++) {
         struct message m;
         struct wire_batch batch;
@@ -654,6 +656,7 @@ static void test_largest_numbers_fit_into_the_batch(void **state)
         case MSG_HELLO:
             m.hello.name = bytes_of(text, 63);
             m.hello.boot = m.hello.version = m.hello.metrics = bytes_of(text, sizeof text);
+            m.hello.labels = bytes_of(labels, sizeof labels);
             for (int d = 0; d < RES_DIMS; d++)
                 m.hello.capacity.v[d] = 1ull << 53;
             m.hello.named_count = m.hello.items_count = 0;

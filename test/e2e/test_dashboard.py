@@ -397,8 +397,24 @@ def test_queues(page, api):
     page.go('#/queues')
     page.wait_text('nightly', '.queues')
     page.wait('[...document.querySelectorAll(".queues tr")].some(r => r.innerText.includes("nightly") && r.innerText.includes("held 3"))', 'what it waits for')
+    # What is counted as queued is what the link lists; those that wait for somebody or something else stand beside it.
+    page.wait('[...document.querySelectorAll(".queues tr")].some(r => r.innerText.includes("nightly") && r.cells[3].innerText.trim() === "0 +3" && r.cells[3].querySelector("a").hash.endsWith("state=queued"))', 'queued and held')
     api.call('POST', f'/v1/jobs/{jobs[0]}-{jobs[-1]}/cancel', {})
     page.wait_no_text('held 3', '.queues')
+    page.wait_text('Shares')
+
+
+def test_copy_where_there_is_no_clipboard(page, api):
+    """At an address that is not secure, browsers give a page none: a selection is copied, or the text is shown."""
+    page.go(f"#/nodes/{api.get('/v1/nodes')['nodes'][0]['name']}")
+    page.wait_text('Copy command')
+    page.wait('(Object.defineProperty(navigator, "clipboard", { value: undefined, configurable: true }), navigator.clipboard === undefined)')
+    page.click('button', 'Copy command')
+    page.wait_text('Copied')
+    page.wait('(document.execCommand = () => false, true)')
+    page.wait_text('Copy command')
+    page.click('button', 'Copy command')
+    page.wait_text('The text is: rota nodes ', '.toasts')
 
 
 def test_gantt(page, api):

@@ -25,7 +25,7 @@ export type Task = {
 }
 export type TaskPage = { tasks: Task[]; next: string | null; counts: Counts }
 export type Attempt = {
-  task: number | null; attempt: number; node: string | null; assigned_at: Time; started_at: Time; ended_at: Time
+  task: number | null; attempt: number; node: string | null; assigned_at: Time; started_at: Time; ended_at: Time; rule: string | null; over: number | null
   final: string | null; reason: string | null; exit_code: number | null; signal: number | null
   run_s: number; cpu_s: number; rss_max_bytes: number; stdout_bytes: number; stderr_bytes: number
   stdout_gap: boolean; stderr_gap: boolean; may_have_run: boolean
@@ -48,7 +48,7 @@ export type Usage = { requested: Amounts & { time_limit_s: number | null }; atte
 }
 export type UsagePoint = { at_s: number; cpu_s: number; mem_bytes: number; mem_max_bytes: number; read_bytes: number; written_bytes: number; processes: number }
 export type Node = {
-  name: string; id: number; state: string; reason: string | null; version: string
+  name: string; id: number; state: string; reason: string | null; version: string; labels: string
   capacity: Amounts; allocated: Amounts; used: { cpus: number; mem_bytes: number; load: number } | null
   running: number; waiting: number; heard_ago_s: number | null; lease_renewed_ago_s: number | null; connected: boolean
   machine: { enforces: string; disk_bytes: number; disk_free_bytes: number; pressure_percent: { cpu: number; memory: number; io: number } | null; gpus: { count: number; used: number; mem_used_bytes: number; mem_bytes: number } | null } | null

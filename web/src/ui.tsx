@@ -70,6 +70,18 @@ export function Failure({ of, again }: { of: unknown; again?: () => void }) {
 
 export const Loading = () => <div class="loading" aria-busy="true">Loading…</div>
 
+// Where the page is not at a secure address there is no clipboard to write to: a selection is copied instead.
+function copySelected(text: string): boolean {
+  const box = document.createElement('textarea')
+  box.value = text
+  box.className = 'hidden'
+  document.body.append(box)
+  box.select()
+  const done = document.execCommand('copy')
+  box.remove()
+  return done
+}
+
 export function Copy({ text, label = 'Copy' }: { text: string; label?: string }) {
   const [done, setDone] = useState(false)
   useEffect(() => {
@@ -77,8 +89,14 @@ export function Copy({ text, label = 'Copy' }: { text: string; label?: string })
     const timer = setTimeout(() => setDone(false), 1500)
     return () => clearTimeout(timer)
   }, [done])
+  const copy = () => {
+    const failed = () => toast(`This browser does not let the page copy. The text is: ${text}`, true)
+    if (navigator.clipboard) void navigator.clipboard.writeText(text).then(() => setDone(true), failed)
+    else if (copySelected(text)) setDone(true)
+    else failed()
+  }
   return (
-    <button class="small" onClick={() => navigator.clipboard?.writeText(text).then(() => setDone(true))}>
+    <button class="small" onClick={copy}>
       {done ? 'Copied' : label}
     </button>
   )

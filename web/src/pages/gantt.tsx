@@ -15,7 +15,8 @@ type Bar = { id: string; attempt: number; node: string; from: number; to: number
 
 const WINDOWS: [label: string, seconds: number][] = [['5 min', 300], ['15 min', 900], ['1 h', 3600], ['6 h', 21600], ['24 h', 86400]]
 const BARS_MAX = 30_000
-const LANE = 14, GAP = 6, LEFT = 130, TOP = 22
+const LANE = 14, GAP = 6, TOP = 22
+const leftOf = (width: number) => (width < 600 ? 72 : 130) // the names of the nodes
 const COLOURS: Record<string, string> = { running: 'running', succeeded: 'good', failed: 'bad', cancelled: 'cancelled', retry_wait: 'retry', uncertain: 'warn', cancelling: 'cancelled', dispatched: 'dispatched', expired: 'cancelled', planned: 'queued' }
 
 const keyOf = (b: { id: string; attempt: number }) => `${b.id}.${b.attempt}`
@@ -116,11 +117,12 @@ export function Gantt() {
     c.style.height = `${Math.min(height, 16000)}px`
     const pen = c.getContext('2d')!
     pen.scale(scale, scale)
-    const x = (t: number) => LEFT + ((t - from) / (until - from)) * (width - LEFT - 10)
+    const left = leftOf(width)
+    const x = (t: number) => left + ((t - from) / (until - from)) * (width - left - 10)
     const [line, muted, text] = [colour('line'), colour('muted'), colour('text')]
     pen.font = '11px system-ui, "DejaVu Sans", sans-serif'
     pen.textBaseline = 'middle'
-    const step = [10, 30, 60, 300, 900, 3600, 14400].find((s) => ((width - LEFT) * s * 1000) / (until - from) > 70) ?? 14400
+    const step = [10, 30, 60, 300, 900, 3600, 14400].find((s) => ((width - left) * s * 1000) / (until - from) > 70) ?? 14400
     for (let t = Math.ceil(from / 1000 / step) * step; t * 1000 <= until; t += step) {
       const at = x(t * 1000)
       pen.fillStyle = line
@@ -139,7 +141,7 @@ export function Gantt() {
     }
     const colours = Object.fromEntries(Object.entries(COLOURS).map(([s, name]) => [s, colour(name)]))
     for (const { bar, y } of plan.placed) {
-      const begin = Math.max(LEFT, x(bar.from)), end = x(bar.to ?? today)
+      const begin = Math.max(left, x(bar.from)), end = x(bar.to ?? today)
       pen.globalAlpha = bar.state === 'planned' ? 0.45 : bar.to === null ? 0.95 : 0.8
       pen.fillStyle = colours[bar.state] ?? muted
       pen.fillRect(begin, y, Math.max(1.5, end - begin - 0.5), LANE - 3)
@@ -159,8 +161,8 @@ export function Gantt() {
   const at = (e: MouseEvent) => {
     const outer = box.current!
     const width = outer.clientWidth
-    const t = from + ((e.offsetX - LEFT) / (width - LEFT - 10)) * (until - from)
-    const slack = ((until - from) / (width - LEFT)) * 2
+    const t = from + ((e.offsetX - leftOf(width)) / (width - leftOf(width) - 10)) * (until - from)
+    const slack = ((until - from) / (width - leftOf(width))) * 2
     return plan.placed.find(({ bar, y }) => e.offsetY >= y && e.offsetY < y + LANE && t >= bar.from - slack && t <= (bar.to ?? today) + slack)?.bar
   }
   const move = (e: MouseEvent) => {

@@ -74,7 +74,7 @@ function Timeline({ shown }: { shown: Shown }) {
         return (
           <div class="lane" key={`${a.task}.${a.attempt}`}>
             <span>{a.task !== null && !shown.task ? <a href={href('jobs', `${job.id}_${a.task}`)}>{job.id}_{a.task}</a> : `attempt ${a.attempt}`}</span>
-            <span class="rail" title={`assigned ${stamp(a.assigned_at)}\nstarted ${stamp(a.started_at)}\nended ${stamp(a.ended_at)}`}>
+            <span class="rail" title={`assigned ${stamp(a.assigned_at)}${a.rule ? ` (${a.rule.replace(/_/g, ' ')}${a.over ? `: job ${a.over} had no room` : ''})` : ''}\nstarted ${stamp(a.started_at)}\nended ${stamp(a.ended_at)}`}>
               {a.assigned_at && a.started_at && <i class="wait" style={{ left: at(a.assigned_at), width: width(a.assigned_at, a.started_at) }} />}
               {(a.started_at || a.assigned_at) && <i class={`s-${state}`} style={{ left: at(a.started_at ?? a.assigned_at), width: width(a.started_at ?? a.assigned_at, a.ended_at) }} />}
             </span>
@@ -101,7 +101,7 @@ function EstimateLine({ estimate }: { estimate: Estimate }) {
     <p class="estimate" title={estimate.history.map((h) => `${stamp(h.made_at)}: ${stamp(h.start_at)}`).join('\n')}>
       Should start {inSeconds > 1 ? <>in <b>{duration(inSeconds)}</b></> : <b>now</b>}{estimate.node && <> on <a href={href('nodes', estimate.node)}><Text of={estimate.node} /></a></>} ({stamp(estimate.start_at)}), {BASIS[estimate.basis ?? 'limits']}
       {estimate.basis_job !== null && <> (<a href={href('jobs', estimate.basis_job)}>job {estimate.basis_job}</a>)</>}
-      {estimate.changes > 0 && first && <span class="muted">; at first {stamp(first.start_at)}, changed {plural(estimate.changes, 'time')}</span>}
+      {estimate.changes > 0 && first && <span class="muted">; at first {stamp(first.start_at)}, changed {plural(estimate.changes, 'time')}</span>}.
     </p>
   )
 }

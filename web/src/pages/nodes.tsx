@@ -51,6 +51,7 @@ export function Nodes() {
   return (
     <div class="page full">
       <h1 class="hidden">Nodes</h1>
+      {failure.value !== null && <Failure of={failure.value} />}
       <div class="filters">
         <div class="tabs" role="tablist">
           <button class={state ? '' : 'on'} onClick={() => setQuery({ state: null })}>all <b>{number(list.length - (counts.removed ?? 0))}</b></button>
@@ -116,6 +117,7 @@ export function NodePage({ name }: { name: string }) {
           <dl class="facts"><dt>Heard</dt><dd>{heard(node)}</dd>
             {node.lease_renewed_ago_s !== null && <><dt>Lease</dt><dd>renewed over HTTP {duration(node.lease_renewed_ago_s)} ago: the bus brings nothing from it, what runs there goes on</dd></>}
             <dt>Load</dt><dd>{node.used?.load.toFixed(2) ?? 'not known now'}</dd><dt>Running</dt><dd>{number(node.running)}{node.waiting ? `, ${node.waiting} wait there for a place` : ''}</dd><dt>Version</dt><dd><Text of={node.version} /></dd>
+            {node.labels && <><dt>Labels</dt><dd><Text of={node.labels} /></dd></>}
             {node.machine && <><dt>Disk</dt><dd>{bytes(node.machine.disk_free_bytes)} free of {bytes(node.machine.disk_bytes)}</dd></>}
             {node.machine?.gpus && <><dt>GPU memory</dt><dd>{bytes(node.machine.gpus.mem_used_bytes)} of {bytes(node.machine.gpus.mem_bytes)} used</dd></>}
             {node.machine?.pressure_percent && <><dt>Pressure</dt><dd>CPU {node.machine.pressure_percent.cpu.toFixed(1)} %, memory {node.machine.pressure_percent.memory.toFixed(1)} %, disk {node.machine.pressure_percent.io.toFixed(1)} %</dd></>}

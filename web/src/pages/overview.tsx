@@ -27,14 +27,14 @@ function Health({ s }: { s: Stats }) {
   const bad = ['down', 'suspect', 'quarantined'].reduce((n, state) => n + (s.nodes[state] ?? 0), 0)
   const total = Object.entries(s.nodes).reduce((n, [state, count]) => n + (state === 'removed' ? 0 : count), 0)
   const ready = s.nodes.ready ?? 0
-  const wait = (s.tasks.queued ?? 0) + (s.tasks.held ?? 0) + (s.tasks.blocked ?? 0) + (s.tasks.retry_wait ?? 0)
+  const later = (s.tasks.held ?? 0) + (s.tasks.blocked ?? 0) + (s.tasks.retry_wait ?? 0)
   return (
     <div class="tiles">
       <Tile label="Nodes ready" value={<>{number(ready)}<small> / {number(total)}</small></>} tone={bad ? 'bad' : ready ? 'good' : 'warn'} to="#/nodes"
         note={bad ? `${plural(bad, 'node')} in trouble` : ready ? 'all well' : 'nothing can run'} />
       <Tile label="Running" value={short(s.tasks.running ?? 0)} note={s.tasks.uncertain ? `${number(s.tasks.uncertain)} uncertain` : plural(s.tasks.dispatched ?? 0, 'dispatched', 'dispatched')}
         tone={s.tasks.uncertain ? 'warn' : ''} to="#/jobs?state=running" />
-      <Tile label="Waiting" value={short(wait)} note={plural(s.scheduler.shapes, 'shape')} to="#/jobs?state=queued" />
+      <Tile label="Queued" value={short(s.tasks.queued ?? 0)} note={later ? `${short(later)} held, blocked or to be retried` : plural(s.scheduler.shapes, 'shape')} to="#/jobs?state=queued" />
       <Tile label="Failed" value={short(s.tasks.failed ?? 0)} note={`of ${short(s.totals.submitted)} submitted`} tone={s.tasks.failed ? 'warn' : ''} to="#/failures" />
       <Tile label="Commit" value={duration(s.store.commit_s_last)} note={`worst ${duration(s.store.commit_s_max)}`} tone={s.store.errors ? 'bad' : s.store.commit_s_last > 0.25 ? 'warn' : ''} />
       <Tile label="Store" value={bytes(s.store.bytes)} note={s.store.low ? 'disk nearly full' : `${bytes(s.store.free_bytes)} free`} tone={s.store.low ? 'bad' : ''} />
@@ -49,7 +49,7 @@ function Health({ s }: { s: Stats }) {
 const RESOURCES = [
   { key: 'cpus', label: 'CPU', of: (n: Node) => [n.allocated.cpus, n.used?.cpus, n.capacity.cpus] as const, say: cpus },
   { key: 'mem', label: 'Memory', of: (n: Node) => [n.allocated.mem_bytes, n.used?.mem_bytes, n.capacity.mem_bytes] as const, say: bytes },
-  { key: 'gpus', label: 'GPU', of: (n: Node) => [n.allocated.gpus, undefined, n.capacity.gpus] as const, say: cpus },
+  { key: 'gpus', label: 'GPU', of: (n: Node) => [n.allocated.gpus, n.machine?.gpus?.used, n.capacity.gpus] as const, say: cpus },
 ]
 const inTrouble = (n: Node) => ['down', 'suspect', 'quarantined'].includes(n.state)
 
@@ -137,7 +137,7 @@ function Heat({ list, of }: { list: Node[]; of: (typeof RESOURCES)[number] }) {
   const sum = (i: 0 | 1 | 2) => have.reduce((n, node) => n + (of.of(node)[i] ?? 0), 0)
   return (
     <figure class="heat">
-      <figcaption>{of.label} <span class="muted">{Math.round((100 * sum(0)) / sum(2))} % of {of.say(sum(2))} allocated{of.key === 'gpus' ? '' : `, ${Math.round((100 * sum(1)) / sum(2))} % used`}</span></figcaption>
+      <figcaption>{of.label} <span class="muted">{Math.round((100 * sum(0)) / sum(2))} % of {of.say(sum(2))} allocated{have.some((n) => of.of(n)[1] !== undefined) ? `, ${Math.round((100 * sum(1)) / sum(2))} % used` : ', use not measured'}</span></figcaption>
       <canvas ref={canvas} role="img" aria-label={`${of.label} of ${have.length} nodes`}
         onMouseMove={(e) => { const n = at(e); if (canvas.current) canvas.current.title = n ? describe(n) : '' }}
         onClick={(e) => { const n = at(e); if (n) go(href('nodes', n.name)) }} />

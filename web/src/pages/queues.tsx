@@ -22,7 +22,7 @@ const askQueues = refresher(async () => {
   took = performance.now() - begun
 }, () => Math.max(1500, 20 * took))
 
-const shares = signal<Share[]>([])
+const shares = signal<Share[] | null>(null)
 const askShares = refresher(async () => void (shares.value = (await get<{ users: Share[] }>('/v1/shares')).users), () => 2000)
 
 const percent = (x: number) => `${(100 * x).toFixed(1)} %`
@@ -46,22 +46,23 @@ export function Queues() {
   return (
     <div class="page">
       <h1 class="hidden">Queues</h1>
+      {failure.value !== null && <Failure of={failure.value} again={askQueues} />}
       <Panel title="Queues" aside={plural(list.length, 'queue')}>
         {!list.length ? <Empty title="No queue has jobs yet">A queue is there as soon as a job names it: <code>rota submit --queue night -- …</code></Empty> : (
           <div class="flush overflow">
             <table class="grid queues">
-              <thead><tr><th>Queue</th><th>Tasks</th><th class="n">Running</th><th class="n">Waiting</th><th class="n">Failed</th><th class="n">Succeeded</th><th>Waits for</th><th class="n">Longest wait</th><th>Rules</th></tr></thead>
+              <thead><tr><th>Queue</th><th>Tasks</th><th class="n">Running</th><th class="n">Queued</th><th class="n">Failed</th><th class="n">Succeeded</th><th>Waits for</th><th class="n">Longest wait</th><th>Rules</th></tr></thead>
               <tbody>
                 {list.map((q) => {
                   const w = waits.get(q.name)
-                  const waiting = sum(q.tasks, ['queued', 'held', 'blocked', 'retry_wait'])
+                  const later = sum(q.tasks, ['held', 'blocked', 'retry_wait'])
                   const link = (state: string) => `#/jobs?queue=${encodeURIComponent(q.name)}${state ? '&state=' + state : ''}`
                   return (
                     <tr key={q.name}>
                       <td><a href={link('')}><Text of={q.name} /></a></td>
                       <td><Parts counts={q.tasks} order={STATES} total={sum(q.tasks, STATES)} /></td>
                       <td class="n"><a href={link('running')}>{short(sum(q.tasks, ['running', 'dispatched']))}</a></td>
-                      <td class="n"><a href={link('queued')}>{short(waiting)}</a></td>
+                      <td class="n"><a href={link('queued')}>{short(q.tasks.queued ?? 0)}</a>{later > 0 && <small class="muted" title="held, blocked, or waiting to be tried again"> +{short(later)}</small>}</td>
                       <td class="n"><a href={link('failed')} class={q.tasks.failed ? 'bad' : 'muted'}>{short(q.tasks.failed ?? 0)}</a></td>
                       <td class="n muted">{short(q.tasks.succeeded ?? 0)}</td>
                       <td class="muted">{w ? Object.entries(w.waiting).sort((a, b) => b[1] - a[1]).map(([reason, n]) => `${reason.replace(/_/g, ' ')} ${short(n)}`).join(', ') : ''}</td>
@@ -76,8 +77,9 @@ export function Queues() {
         )}
       </Panel>
       <Panel title="Waiting, by reason"><PendingByReason /></Panel>
-      {shares.value.length > 0 && (
-        <Panel title="Shares" aside="used beside target, within each account">
+      <Panel title="Shares" aside="used beside target, within each account">
+        {!shares.value ? (failure.value ? <Failure of={failure.value} again={askShares} /> : <Loading />)
+          : !shares.value.length ? <Empty title="Nobody has a share yet">Who submits jobs is listed here, with what was used beside what is due.</Empty> : (
           <div class="flush overflow">
             <table class="grid">
               <thead><tr><th>Account</th><th>User</th><th class="n">Weight</th><th class="n">Target</th><th class="n">Used</th><th class="n">Holds now</th><th class="n">Waiting</th></tr></thead>
@@ -91,8 +93,8 @@ export function Queues() {
               </tbody>
             </table>
           </div>
-        </Panel>
-      )}
+        )}
+      </Panel>
     </div>
   )
 }
