@@ -13,6 +13,7 @@
 #include "base/err.h"
 #include "core/agent/devices.h"
 #include "core/model/effects.h"
+#include "core/model/where.h"
 
 struct agent_config {
     struct worker_id worker;
@@ -21,7 +22,7 @@ struct agent_config {
     char boot[64];
     char version[32];
     char metrics[80];                /* HOST:PORT of its /metrics; "": none */
-    char labels[1025];               /* core/model/where.h */
+    char labels[LABELS_MAX + 1];
     struct resources capacity;       /* fixed dimensions */
     struct named_resource named[RES_NAMED_MAX]; size_t named_count;
     uint32_t window;                 /* attempts held at once, >= 1 */

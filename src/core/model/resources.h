@@ -47,6 +47,21 @@ static inline bool resources_fit(const struct resources *need, const struct reso
     return true;
 }
 
+/* Whether an empty node with `has` could run it: it suits, and has enough. */
+static inline bool resources_could(const struct resources *need, const struct resources *has)
+{
+    return resources_suit(need, has) && resources_fit(need, has);
+}
+
+/* Whether the amounts have room in `has` beside what is taken. What is not asked for never refuses. */
+static inline bool resources_beside(const struct resources *need, const struct resources *taken, const struct resources *has)
+{
+    for (int d = 0; d < RES_DIMS; d++)
+        if (need->v[d] && taken->v[d] + need->v[d] > has->v[d])
+            return false;
+    return true;
+}
+
 static inline void resources_add(struct resources *to, const struct resources *more)
 {
     for (int d = 0; d < RES_DIMS; d++)

@@ -174,19 +174,9 @@ static bool better(const struct search *q, double score, uint32_t number)
     return !q->best || score > q->score || (score == q->score && number < q->best->number);
 }
 
-static bool has_room(const struct index_node *n, const struct resources *need)
-{
-    if (!resources_suit(need, &n->capacity))
-        return false;
-    for (int d = 0; d < RES_DIMS; d++)
-        if (need->v[d] && n->allocated.v[d] + need->v[d] > n->capacity.v[d])
-            return false;
-    return true;
-}
-
 static void look(struct search *q, struct index_node *n)
 {
-    if (!has_room(n, q->need))
+    if (!resources_suit(q->need, &n->capacity) || !resources_beside(q->need, &n->allocated, &n->capacity))
         return;
     double score = q->scorer->score(q->need, &n->allocated, &n->capacity);
     if (!better(q, score, n->number) || (q->accepts && !q->accepts(q->arg, n)))
@@ -228,7 +218,7 @@ static bool fits_empty(const struct index_node *n, const struct resources *need)
 {
     if (!n || !resources_fit(need, &n->span.capacity_max))
         return false;
-    return (resources_fit(need, &n->capacity) && resources_suit(need, &n->capacity)) || fits_empty(n->left, need) || fits_empty(n->right, need);
+    return resources_could(need, &n->capacity) || fits_empty(n->left, need) || fits_empty(n->right, need);
 }
 
 bool node_index_fits_empty(const struct node_index *x, const struct resources *need)

@@ -326,7 +326,7 @@ static void node_freed(struct sched *s, struct node *n)
     /* The worker starts what waits there in order, as soon as it fits: follow it. */
     while (!list_empty(&n->waiting)) {
         struct run *r = list_entry(list_first(&n->waiting), struct run, waiting);
-        if (!sched_node_has_room(n, &job_class(s, r->job)->need))
+        if (!resources_beside(&job_class(s, r->job)->need, &n->allocated, &n->capacity)) /* Its labels may have changed since. */
             break;
         promote(s, r);
     }

@@ -16,7 +16,7 @@ struct door {
 static bool could_fit(const struct sched *s, const struct resources *need)
 {
     for (size_t i = 0; i < s->nodes_count; i++)
-        if (sched_node_takes_work(s->nodes[i]) && sched_node_suits(s->nodes[i], need) && resources_fit(need, &s->nodes[i]->capacity))
+        if (sched_node_takes_work(s->nodes[i]) && resources_could(need, &s->nodes[i]->capacity))
             return true;
     return false;
 }
@@ -132,7 +132,7 @@ static bool fits_now(const struct door *door, const struct resources *need, int6
 static bool room_anywhere(const struct sched *s, const struct resources *need)
 {
     for (size_t i = 0; i < s->nodes_count; i++)
-        if (sched_node_takes_work(s->nodes[i]) && sched_node_suits(s->nodes[i], need) && sched_node_has_room(s->nodes[i], need))
+        if (sched_node_takes_work(s->nodes[i]) && sched_node_has_room(s->nodes[i], need))
             return true;
     return false;
 }

@@ -26,10 +26,7 @@ bool sched_node_takes_work(const struct node *n)
 
 bool sched_node_has_room(const struct node *n, const struct resources *need)
 {
-    for (int d = 0; d < RES_DIMS; d++)
-        if (need->v[d] && n->allocated.v[d] + need->v[d] > n->capacity.v[d])
-            return false;
-    return true;
+    return sched_node_suits(n, need) && resources_beside(need, &n->allocated, &n->capacity);
 }
 
 void sched_node_freed(struct sched *s, struct node *n)
@@ -169,15 +166,6 @@ static void shape_aside(struct sched *s, struct cycle *c, struct demand *d)
     c->shapes[c->shapes_count++] = shape;
 }
 
-static void rekey_all(struct sched *s)
-{
-    sched_queue_backlog(s);
-    sched_queue_rekey(s, &s->active);
-    sched_queue_rekey(s, &s->parked);
-    sched_queue_rekey(s, &s->brief);
-    sched_queue_rekey_limited(s);
-}
-
 static void cycle_end(struct sched *s, struct cycle *c)
 {
     for (size_t i = 0; i < c->demands_count; i++)
@@ -194,7 +182,7 @@ static void cycle_end(struct sched *s, struct cycle *c)
     free(c->shapes);
     if (c->reordered) {
         s->order_now = s->config.order;
-        rekey_all(s); /* What was parked meanwhile has keys of the other order. */
+        sched_queue_rekey_all(s); /* What was parked meanwhile has keys of the other order. */
     }
 }
 
@@ -296,7 +284,7 @@ static bool try_active(struct sched *s, struct cycle *c, struct demand *d)
         sched_dispatch(s, j, n, rule_of(c, in_time), c->head.job);
         return true;
     }
-    if (avoid && sched_node_takes_work(avoid) && sched_node_suits(avoid, &d->need) && sched_node_has_room(avoid, &d->need))
+    if (avoid && sched_node_takes_work(avoid) && sched_node_has_room(avoid, &d->need))
         shape_aside(s, c, d); /* Another shape of the demand may take less time. */
     else
         sched_demand_park(s, d, too_big);
@@ -350,7 +338,7 @@ static bool prepare(struct sched *s)
     }
     if (!s->active.count && !s->brief.count && list_empty(&s->loosened) && !sched_queue_wake(s))
         return false;
-    rekey_all(s);
+    sched_queue_rekey_all(s);
     return true;
 }
 
@@ -377,7 +365,7 @@ static bool conservative_cycle(struct sched *s)
         sched_party_wake(s);
     if (sched_queue_moves(s)) {
         s->fair_clock++;
-        rekey_all(s);
+        sched_queue_rekey_all(s);
     }
     bool again;
     size_t placed = sched_slots_keep(s, PLACEMENTS_MAX, &again);

@@ -170,7 +170,7 @@ static enum no_estimate no_place(const struct sched *s, const struct resources *
         if (!node_state_dispatches(n->state) || !n->session)
             continue;
         ready++;
-        if (sched_node_suits(n, need) && resources_fit(need, &n->capacity))
+        if (resources_could(need, &n->capacity))
             return NO_ESTIMATE_WORK;
     }
     return ready ? NO_ESTIMATE_TOO_BIG : NO_ESTIMATE_NO_NODES;
@@ -188,7 +188,7 @@ static void look_up(const struct sched *s, const struct job *j, uint32_t task, s
         int64_t now_ms = s->wall_ms;
         int64_t length_ms = sched_estimate_ms(s, job_class(s, j)->shape);
         v->start_wall_ms = slot->at_wall_ms > now_ms ? slot->at_wall_ms : now_ms;
-        v->end_wall_ms = v->start_wall_ms > INT64_MAX - length_ms ? INT64_MAX : v->start_wall_ms + length_ms;
+        v->end_wall_ms = timeline_later(v->start_wall_ms, length_ms);
         v->node = slot->node->id;
         v->basis = slot->basis;
         v->basis_job.n = slot->basis_job;
@@ -235,7 +235,7 @@ size_t sched_view_plan(struct sched *s, struct planned *out, size_t max, int64_t
         }
         int64_t length_ms = sched_estimate_ms(s, job_class(s, j)->shape);
         out[count++] = (struct planned){ j->id, j->is_array, slot->node->id, slot->at_wall_ms,
-                                         slot->at_wall_ms > INT64_MAX - length_ms ? INT64_MAX : slot->at_wall_ms + length_ms };
+                                         timeline_later(slot->at_wall_ms, length_ms) };
     }
     return count;
 }

@@ -85,7 +85,7 @@ bool sched_reserve(const struct sched *s, const struct resources *need, struct r
         const struct node *n = s->nodes[i];
         int64_t at_wall_ms;
         struct resources extra;
-        if (!node_state_dispatches(n->state) || !n->session || !sched_node_suits(n, need) || !resources_fit(need, &n->capacity) ||
+        if (!node_state_dispatches(n->state) || !n->session || !resources_could(need, &n->capacity) ||
             !room_at(s, n, need, &at_wall_ms, &extra))
             continue;
         if (out->node && out->at_wall_ms <= at_wall_ms)

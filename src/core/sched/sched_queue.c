@@ -268,6 +268,15 @@ void sched_queue_rekey_limited(struct sched *s)
         }
 }
 
+void sched_queue_rekey_all(struct sched *s)
+{
+    sched_queue_backlog(s);
+    sched_queue_rekey(s, &s->active);
+    sched_queue_rekey(s, &s->parked);
+    sched_queue_rekey(s, &s->brief);
+    sched_queue_rekey_limited(s);
+}
+
 struct heap *sched_demand_home(struct sched *s, const struct demand *d)
 {
     return !d->parked ? &s->active : d->brief ? &s->brief : &s->parked;
@@ -377,7 +386,7 @@ static bool has_room_now(const struct sched *s, const struct demand *d)
     if (s->freed_count > FREED_LOOKED_AT)
         return node_index_best(&s->places, &scorer_binpack, &d->need, NULL, NULL) != NULL;
     for (size_t i = 0; i < s->freed_count; i++)
-        if (sched_node_takes_work(s->freed[i]) && sched_node_suits(s->freed[i], &d->need) && sched_node_has_room(s->freed[i], &d->need))
+        if (sched_node_takes_work(s->freed[i]) && sched_node_has_room(s->freed[i], &d->need))
             return true;
     return false;
 }

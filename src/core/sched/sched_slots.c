@@ -54,15 +54,10 @@ static bool takes_part(const struct node *n)
     return node_state_dispatches(n->state) && n->session;
 }
 
-static int64_t later(int64_t at_ms, int64_t by_ms)
-{
-    return at_ms > TIMELINE_NEVER - by_ms ? TIMELINE_NEVER : at_ms + by_ms;
-}
-
 /* How long a place is kept for it: a bit longer than it should take, since a start takes a moment. */
 static int64_t length_of(const struct sched *s, const struct shape *shape)
 {
-    return later(sched_estimate_ms(s, shape), s->config.plan_slack_ms);
+    return timeline_later(sched_estimate_ms(s, shape), s->config.plan_slack_ms);
 }
 
 /* --- slots by job --- */
@@ -147,7 +142,7 @@ static void slot_out(struct round *r, struct slot *slot)
     r->moved = true;
     mark_better(r, n);
     for (size_t i = 0; i < r->searches_count; i++)
-        if (sched_node_suits(n, &r->searches[i].demand->need) && resources_fit(&r->searches[i].demand->need, &n->capacity))
+        if (resources_could(&r->searches[i].demand->need, &n->capacity))
             candidate_put(&r->searches[i], (struct candidate){ r->now_ms, n, 0, false });
     slot->node = NULL;
 }
@@ -258,7 +253,7 @@ static struct search *search_for(struct round *r, const struct demand *d, int64_
         r->work_left -= r->work_left < r->s->nodes_count / 4 ? r->work_left : r->s->nodes_count / 4;
     for (size_t i = 0; i < r->s->nodes_count; i++) {
         struct node *n = r->s->nodes[i];
-        if (takes_part(n) && sched_node_suits(n, &d->need) && resources_fit(&d->need, &n->capacity))
+        if (takes_part(n) && resources_could(&d->need, &n->capacity))
             candidate_put(h, (struct candidate){ r->now_ms, n, 0, false });
     }
     return h;
@@ -321,7 +316,7 @@ bool sched_slots_admit(const struct sched *s, const struct node *n, const struct
 /* Starts it now on the node. */
 static void start(struct round *r, const struct slot *slot, struct node *n, int64_t length_ms)
 {
-    timeline_take(&n->plan.line, r->now_ms, later(r->now_ms, length_ms), &slot->need);
+    timeline_take(&n->plan.line, r->now_ms, timeline_later(r->now_ms, length_ms), &slot->need);
     n->plan.changes++;
     sched_dispatch(r->s, slot->job, n, RULE_PLANNED, NULL);
     r->started++;
@@ -438,7 +433,7 @@ static struct node *better_place(struct round *r, const struct slot *slot, int64
     *at_ms = slot->at_wall_ms;
     for (size_t i = 0; i < r->better_count && r->work_left; i++) {
         struct node *n = r->better[i];
-        if (!takes_part(n) || !sched_node_suits(n, &slot->need) || !resources_fit(&slot->need, &n->capacity))
+        if (!takes_part(n) || !resources_could(&slot->need, &n->capacity))
             continue;
         int64_t first_ms = first_on(r, n, &slot->need, r->now_ms, length_ms, *at_ms);
         if (first_ms == TIMELINE_NEVER)
@@ -478,7 +473,7 @@ static bool keep_slot(struct round *r, struct slot *slot, int64_t length_ms)
         return false; /* Its time has come and there is no room: it looks for another place. */
     slot->node = best;
     slot->at_wall_ms = at_ms;
-    slot->until_wall_ms = later(at_ms, length_ms);
+    slot->until_wall_ms = timeline_later(at_ms, length_ms);
     slot_in(slot);
     return false;
 }
@@ -499,7 +494,7 @@ static bool find_slot(struct round *r, struct slot *slot, int64_t not_before_ms,
     slot->node = search_first(r, h, not_before_ms, &slot->at_wall_ms);
     if (!slot->node)
         return false;
-    slot->until_wall_ms = later(slot->at_wall_ms, length_ms);
+    slot->until_wall_ms = timeline_later(slot->at_wall_ms, length_ms);
     slot_in(slot);
     return false;
 }

@@ -430,6 +430,7 @@ enum order_kind sched_order_of(const struct sched *s, const struct shape *shape)
 bool sched_queue_moves(const struct sched *s);                         /* keys change while jobs wait, or with what is held */
 void sched_queue_settings(struct sched *s, const struct party *queue); /* those of somebody changed; the order of `queue`, or NULL */
 bool sched_shape_stale(const struct sched *s, struct shape *shape);    /* its rank was old; it is made anew */
+void sched_queue_rekey_all(struct sched *s);                           /* the backlog, too; of all that wait */
 void sched_queue_rekey_limited(struct sched *s);                       /* as sched_queue_rekey, those that limits keep out */
 bool sched_queue_stale(struct sched *s, struct demand *d);             /* true: its rank was old, it has another place now */
 void sched_queue_init(struct sched *s);
@@ -505,7 +506,7 @@ bool sched_node_ahead_before(const struct heap_node *a, const struct heap_node *
 void sched_refresh_nodes(struct sched *s);                             /* before sched.places or class.ahead are looked at */
 bool sched_cycle(struct sched *s);                                     /* true: stopped at its bound, go on soon */
 bool sched_node_takes_work(const struct node *n);
-bool sched_node_has_room(const struct node *n, const struct resources *need); /* whether it suits or not */
+bool sched_node_has_room(const struct node *n, const struct resources *need); /* it suits, too */
 static inline bool sched_node_suits(const struct node *n, const struct resources *need) { return resources_suit(need, &n->capacity); }
 void sched_node_freed(struct sched *s, struct node *n);                /* it may have room now: look at it in the next cycle */
 

@@ -138,10 +138,7 @@ static void settle(struct sched *s)
         if (node_state_dispatches(s->nodes[i]->state))
             sched_node_session(s, s->nodes[i], s->nodes[i]->id.n);
     s->fair_clock++;
-    sched_queue_backlog(s);
-    sched_queue_rekey(s, &s->active);
-    sched_queue_rekey(s, &s->parked);
-    sched_queue_rekey(s, &s->brief);
+    sched_queue_rekey_all(s);
     for (size_t i = 0; i < s->shapes_count; i++)
         if (heap_has(&s->shapes[i]->node) && !s->shapes[i]->blocked_by)
             sched_shape_limited(s, s->shapes[i]);
@@ -170,8 +167,7 @@ static void gather(struct sched *s, struct whatif_plan *out)
             continue;
         if (!at->placed++ || slot->at_wall_ms < at->first_wall_ms)
             at->first_wall_ms = slot->at_wall_ms;
-        int64_t length_ms = sched_estimate_ms(s, job_class(s, sched_job(s, at->job))->shape);
-        int64_t end_ms = slot->at_wall_ms > INT64_MAX - length_ms ? INT64_MAX : slot->at_wall_ms + length_ms;
+        int64_t end_ms = timeline_later(slot->at_wall_ms, sched_estimate_ms(s, job_class(s, sched_job(s, at->job))->shape));
         at->last_wall_ms = slot->at_wall_ms > at->last_wall_ms ? slot->at_wall_ms : at->last_wall_ms;
         at->end_wall_ms = end_ms > at->end_wall_ms ? end_ms : at->end_wall_ms;
     }

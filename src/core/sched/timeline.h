@@ -12,6 +12,11 @@
 
 #define TIMELINE_NEVER INT64_MAX
 
+static inline int64_t timeline_later(int64_t at_ms, int64_t by_ms)
+{
+    return at_ms > TIMELINE_NEVER - by_ms ? TIMELINE_NEVER : at_ms + by_ms;
+}
+
 struct timeline_step {
     int64_t from_ms;
     struct resources taken;
