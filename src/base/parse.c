@@ -277,6 +277,18 @@ int parse_milli(const char *text, uint64_t *milli, struct err *err)
     return 0;
 }
 
+int parse_choice(struct bytes word, const char *choices)
+{
+    int place = 0;
+    for (const char *at = choices; *at; place++) {
+        size_t size = strcspn(at, "|");
+        if (word.size && bytes_equal(word, bytes_of(at, size)))
+            return place;
+        at += size + (at[size] == '|');
+    }
+    return -1;
+}
+
 static const uint16_t days_before_month[13] = { 0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334, 365 };
 
 static bool leap(int64_t year)

@@ -367,6 +367,15 @@ static void job_references(void **state)
         assert_refused(parse_job_ref(bad[i], &job, &has, &index, &e), &e, true);
 }
 
+static void choices(void **state)
+{
+    (void)state;
+    static const struct { const char *word; int place; } cases[] = { { "a", 0 }, { "bc", 1 }, { "d", 2 }, { "b", -1 }, { "bcd", -1 }, { "", -1 }, { "a|bc", -1 } };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        assert_int_equal(parse_choice(bytes_str(cases[i].word), "a|bc|d"), cases[i].place);
+    assert_int_equal(parse_choice(bytes_str("a"), ""), -1);
+}
+
 static void names(void **state)
 {
     (void)state;
@@ -563,7 +572,8 @@ int main(void)
         cmocka_unit_test(memory),
         cmocka_unit_test(durations),      cmocka_unit_test(amounts),
         cmocka_unit_test(times),          cmocka_unit_test(arrays),
-        cmocka_unit_test(job_references), cmocka_unit_test(names),
+        cmocka_unit_test(job_references), cmocka_unit_test(choices),
+        cmocka_unit_test(names),
         cmocka_unit_test(formats),        cmocka_unit_test(what_is_written_is_read_back),
         cmocka_unit_test(every_day),      cmocka_unit_test(no_locale),
         cmocka_unit_test(distances),      cmocka_unit_test(messages_are_one_harmless_line),

@@ -104,18 +104,6 @@ static int unknown_option(const struct command *c, const char *name, size_t size
     return err_field(err, ERR_INVALID, NULL, remedy, "--%s is not an option of rota %s", word, c->name);
 }
 
-static bool choice_has(const char *choices, const char *text)
-{
-    size_t size = strlen(text);
-    for (const char *at = choices; size && *at;) {
-        size_t length = strcspn(at, "|");
-        if (length == size && memcmp(at, text, size) == 0)
-            return true;
-        at += length + (at[length] == '|');
-    }
-    return false;
-}
-
 static void choice_list(const char *choices, char *out, size_t size)
 {
     struct buf list = BUF_INIT;
@@ -197,7 +185,7 @@ int option_value(const struct option_row *row, const char *text, struct given *o
         break;
     case OPTION_CHOICE:
         choice_list(row->choices, remedy, sizeof remedy);
-        if (!choice_has(row->choices, text))
+        if (parse_choice(bytes_str(text), row->choices) < 0)
             rc = err_field(err, ERR_INVALID, NULL, remedy, "\"%s\" is not one of its values", text);
         break;
     case OPTION_COUNT:

@@ -162,14 +162,9 @@ static void put_integer(struct settings *s, const struct config_row *row, uint64
 
 static uint64_t choice_place(const char *choices, const char *word)
 {
-    uint64_t place = 0;
-    for (const char *at = choices; *at; place++) {
-        size_t size = strcspn(at, "|");
-        if (strlen(word) == size && memcmp(at, word, size) == 0)
-            return place;
-        at += size + (at[size] == '|');
-    }
-    check_unreachable();
+    int place = parse_choice(bytes_str(word), choices);
+    check(place >= 0);
+    return (uint64_t)place;
 }
 
 static const char **list_of(struct settings *s, const struct config_row *row)

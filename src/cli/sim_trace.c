@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "base/mem.h"
+#include "base/parse.h"
 #include "cli/sim_outcome.h"
 #include "cli/term.h"
 #include "io/clock.h"
@@ -37,28 +38,22 @@ static int order_named(struct bytes word)
 {
     if (bytes_equal(word, bytes_str("fcfs")))
         return ORDER_FIFO;
-    for (int i = 0; i < ORDERS; i++)
-        if (bytes_equal(word, bytes_str(orders[i].name)))
-            return i;
-    return ORDERS;
+    return parse_choice(word, ORDER_WORDS);
 }
 
 static int backfill_named(struct bytes word)
 {
-    for (int i = 0; i < BACKFILLS; i++)
-        if (bytes_equal(word, bytes_str(backfill_names[i])))
-            return i;
-    return BACKFILLS;
+    return parse_choice(word, BACKFILL_WORDS);
 }
 
-/* Reads a list of words, each by `named`; what is `none` there is no word. */
-static int words(const char *option, const char *text, int (*named)(struct bytes), int none, const char *remedy, int *out,
+/* Reads a list of words, each by `named`; what is negative there is no word. */
+static int words(const char *option, const char *text, int (*named)(struct bytes), const char *remedy, int *out,
                  size_t *count, struct err *err)
 {
     struct bytes word;
     for (const char *at = text; one_word(&at, &word);) {
         int value = named(word);
-        if (value == none)
+        if (value < 0)
             return err_field(err, ERR_INVALID, option, remedy, "\"%.*s\" is not one of them", (int)(word.size < 40 ? word.size : 40),
                              word.data);
         if (*count == OUTCOMES_MAX)
@@ -77,12 +72,12 @@ static int choose_policies(const struct args *args, struct outcome *out, size_t 
     size_t orders_count = 0, backfills_count = 0, by_count = 0;
     const char *text = args_text(args, option, "all"), *modes = args_text(args, "backfill", "both"),
                *candidates = args_text(args, "backfill-order", "policy");
-    if (words(dashed, strcmp(text, "all") == 0 ? "fifo,sjf,f1,wfp3,unicep" : text, order_named, ORDERS,
+    if (words(dashed, strcmp(text, "all") == 0 ? "fifo,sjf,f1,wfp3,unicep" : text, order_named,
               "write a list of " ORDER_WORDS ", or all", order, &orders_count, err) < 0 ||
-        words("--backfill", strcmp(modes, "both") == 0 ? "none,easy" : modes, backfill_named, BACKFILLS,
+        words("--backfill", strcmp(modes, "both") == 0 ? "none,easy" : modes, backfill_named,
               "write a list of " BACKFILL_WORDS ", or both", backfill, &backfills_count, err) < 0)
         return -(int)err->code;
-    if (strcmp(candidates, "policy") != 0 && words("--backfill-order", candidates, order_named, ORDERS,
+    if (strcmp(candidates, "policy") != 0 && words("--backfill-order", candidates, order_named,
                                                    "write policy or one of " ORDER_WORDS, by, &by_count, err) < 0)
         return -(int)err->code;
     for (size_t k = 0; k < backfills_count && by_count; k++)

@@ -28,14 +28,6 @@ const char *node_name_text(void *arg, uint32_t node)
     return name;
 }
 
-static void json_bytes(struct json_out *j, const char *key, struct bytes text)
-{
-    if (text.size)
-        json_str(j, key, text);
-    else
-        json_null(j, key);
-}
-
 void json_seconds(struct json_out *j, const char *key, int64_t ms)
 {
     if (ms)
@@ -282,10 +274,7 @@ static void show_job(struct exchange *x, const struct job_view *v)
     sizing_json(m, &j, "suggestion", v);
     after_json(m, &j, v->id);
     json_u64(&j, "after_left", v->after_left);
-    if (v->retry_of.n)
-        json_u64(&j, "retry_of", v->retry_of.n);
-    else
-        json_null(&j, "retry_of");
+    json_id(&j, "retry_of", v->retry_of.n);
     struct job_spec spec;
     struct err err;
     if (master_spec(m, v->id, &spec, &err) == 0)
@@ -473,10 +462,7 @@ static void attempt_json(void *arg, const struct store_attempt *a)
     json_cstr(j, "node", node_name_text(p->x->m, a->node.n));
     json_time(j, "assigned_at", a->assigned_wall_ms);
     json_cstr(j, "rule", a->rule && a->rule < RULES ? rule_name((enum rule)a->rule) : NULL);
-    if (a->over.n)
-        json_u64(j, "over", a->over.n);
-    else
-        json_null(j, "over");
+    json_id(j, "over", a->over.n);
     json_time(j, "started_at", a->started_wall_ms);
     json_time(j, "ended_at", a->ended_wall_ms);
     json_cstr(j, "final", a->final && a->final < JOB_STATES ? job_state_name((enum job_state)a->final) : NULL);
@@ -654,10 +640,7 @@ static void why_limits_json(struct json_out *j, const struct why_report *r)
         json_u64(j, "used", l->used);
         json_u64(j, "asked", l->asked);
         json_u64(j, "most", l->most);
-        if (l->reason.size)
-            json_str(j, "text", l->reason);
-        else
-            json_null(j, "text");
+        json_bytes(j, "text", l->reason);
         json_close(j, '}');
     }
     json_close(j, ']');
@@ -732,10 +715,7 @@ void api_job_why(struct exchange *x)
     json_bytes(&j, "where", r.where);
     why_limits_json(&j, &r);
     why_dims_json(&j, &r);
-    if (r.blocked_by.n)
-        json_u64(&j, "blocked_by", r.blocked_by.n);
-    else
-        json_null(&j, "blocked_by");
+    json_id(&j, "blocked_by", r.blocked_by.n);
     json_u64(&j, "jobs_before", r.jobs_before);
     json_seconds(&j, "due_in_s", r.due_in_ms);
     struct node_view node;

@@ -72,16 +72,10 @@ static void party_json(struct json_out *j, const struct party_view *v)
         json_cstr(j, "order", set->order < ORDERS ? orders[set->order].name : NULL);
         json_i64(j, "priority", set->priority);
         json_bool(j, "paused", set->paused);
-        if (set->reason.size)
-            json_str(j, "reason", set->reason);
-        else
-            json_null(j, "reason");
+        json_bytes(j, "reason", set->reason);
     }
     if (v->kind == PARTY_ACCOUNT) {
-        if (set->parent.size)
-            json_str(j, "parent", set->parent);
-        else
-            json_null(j, "parent");
+        json_bytes(j, "parent", set->parent);
     }
 }
 
@@ -225,14 +219,11 @@ static bool field_of(enum party_kind kind, int field)
 
 static int order_from(const struct body_field *f, enum order_kind *order, struct err *err)
 {
-    *order = ORDERS;
-    if (f->null)
+    int place = f->null ? ORDERS : parse_choice(f->text, ORDER_WORDS);
+    if (place >= 0) {
+        *order = (enum order_kind)place;
         return 0;
-    for (int i = 0; i < ORDERS; i++)
-        if (bytes_equal(f->text, bytes_str(orders[i].name))) {
-            *order = (enum order_kind)i;
-            return 0;
-        }
+    }
     return err_field(err, ERR_INVALID, "order", "write one of " ORDER_WORDS ", or null for the master's", "there is no order \"%.32s\"",
                      f->text.data);
 }

@@ -67,10 +67,7 @@ static void node_json(struct master *m, struct json_out *j, const struct node_vi
     json_str(j, "name", v->name);
     json_u64(j, "id", v->id.n);
     json_cstr(j, "state", node_state_name(v->state));
-    if (v->reason.size)
-        json_str(j, "reason", v->reason);
-    else
-        json_null(j, "reason");
+    json_bytes(j, "reason", v->reason);
     json_str(j, "version", v->version);
     json_str(j, "labels", v->labels);
     json_open(j, "capacity", '{');

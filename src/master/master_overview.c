@@ -303,10 +303,7 @@ static void failure_json(struct master *m, struct json_out *j, const struct job_
     json_open(j, NULL, '{');
     json_cstr(j, "id", id);
     json_u64(j, "job", v->id.n);
-    if (v->name.size)
-        json_str(j, "name", v->name);
-    else
-        json_null(j, "name");
+    json_bytes(j, "name", v->name);
     json_str(j, "user", v->user);
     json_u64(j, "attempts", t->attempt);
     json_cstr(j, "node", node_name_text(m, last.node.n));

@@ -14,14 +14,6 @@ static void time_json(struct json_out *j, const char *key, int64_t wall_ms)
     json_time(j, key, wall_ms < FAR_MS ? wall_ms : FAR_MS);
 }
 
-static void id_or_null(struct json_out *j, const char *key, job_id job)
-{
-    if (job.n)
-        json_u64(j, key, job.n);
-    else
-        json_null(j, key);
-}
-
 static void history_json(struct json_out *j, const struct estimate_view *v)
 {
     json_open(j, "history", '[');
@@ -47,7 +39,7 @@ void estimate_json(struct master *m, struct json_out *j, const struct estimate_v
     time_json(j, "end_at", known ? v->end_wall_ms : 0);
     json_cstr(j, "node", known ? node_name_text(m, v->node.n) : NULL);
     json_cstr(j, "basis", known ? basis[v->basis] : NULL);
-    id_or_null(j, "basis_job", v->basis_job);
+    json_id(j, "basis_job", v->basis_job.n);
     json_time(j, "made_at", v->made_wall_ms);
     if (known) {
         json_null(j, "because");

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "base/parse.h"
 #include "io/clock.h"
 #include "io/thread.h"
 #include "master/body.h"
@@ -27,7 +28,7 @@ struct whatif_question {
     atomic_bool stop;
     struct arena arena;       /* of what is asked */
     struct whatif what;
-    struct sched_config now_config, then_config;
+    struct sched_config then_config; /* the master's but for order and backfill */
     uint64_t seq, limit;
     int64_t wall_ms;
     /* the thread's own while it runs */
@@ -51,7 +52,7 @@ static void *work(void *arg)
 {
     struct whatif_question *q = arg;
     setpriority(PRIO_PROCESS, (id_t)gettid(), NICE); /* Of this thread. A failure costs others a little. */
-    q->rc = plan_of(q, &q->now_config, &(struct whatif){ 0 }, &q->now);
+    q->rc = plan_of(q, &q->x->m->sched_config, &(struct whatif){ 0 }, &q->now);
     if (q->rc == 0)
         q->rc = plan_of(q, &q->then_config, &q->what, &q->then);
     loop_wake(q->wake);
@@ -165,21 +166,14 @@ static void start_json(struct json_out *j, const char *name, const struct whatif
 
 static void pair_json(struct whatif_question *q, struct json_out *j, const struct pair *p)
 {
+    bool trial = number(p) == q->then.trial.n;
     struct job_view v;
-    bool known = sched_view_job(q->x->m->sched, (job_id){ number(p) }, &v) && number(p) != q->then.trial.n;
+    if (trial || !sched_view_job(q->x->m->sched, (job_id){ number(p) }, &v))
+        v = (struct job_view){ 0 };
     json_open(j, NULL, '{');
-    if (number(p) == q->then.trial.n)
-        json_null(j, "job");
-    else
-        json_u64(j, "job", number(p));
-    if (known)
-        json_str(j, "name", v.name);
-    else
-        json_null(j, "name");
-    if (known)
-        json_str(j, "user", v.user);
-    else
-        json_null(j, "user");
+    json_id(j, "job", trial ? 0 : number(p));
+    json_bytes(j, "name", v.name);
+    json_bytes(j, "user", v.user);
     json_u64(j, "tasks", (p->then ? p->then : p->now)->tasks);
     start_json(j, "start_at", p->now);
     start_json(j, "then_at", p->then);
@@ -245,22 +239,9 @@ static void on_planned(void *arg)
 
 enum { F_POLICY, F_BACKFILL, F_ADD, F_WITHOUT, F_CANCEL, F_RELEASE, F_PRIORITIES, F_TRIAL, F_LIMIT, FIELDS };
 
-/* The place of the word in a list like "a|b"; -1: it is not there. */
-static int place_of(struct bytes word, const char *words)
-{
-    for (int place = 0;; place++) {
-        size_t length = strcspn(words, "|");
-        if (bytes_equal(word, bytes_of(words, length)))
-            return place;
-        if (!words[length])
-            return -1;
-        words += length + 1;
-    }
-}
-
 static int choose(const struct body_field *f, const char *words, int *place, struct err *err)
 {
-    *place = place_of(f->text, words);
+    *place = parse_choice(f->text, words);
     return *place >= 0 ? 0 : err_field(err, ERR_INVALID, f->name, words, "\"%.*s\" is not one of these", (int)(f->text.size < 60 ? f->text.size : 60), f->text.data);
 }
 
@@ -308,7 +289,7 @@ static struct whatif_question *question(struct exchange *x, const struct body_fi
     struct master *m = x->m;
     struct whatif_question *q = mem_zero(1, sizeof *q);
     q->x = x;
-    q->now_config = q->then_config = m->sched_config;
+    q->then_config = m->sched_config;
     q->seq = m->committed_seq;
     q->wall_ms = clock_wall_ms();
     m->whatif = q;

@@ -21,6 +21,21 @@ void json_bool(struct json_out *j, const char *key, bool v);
 void json_raw(struct json_out *j, const char *key, struct bytes json);      /* already JSON */
 /* Inline, because libjansson calls its own json_null() by name: a global one of ours would be called in its place. */
 static inline void json_null(struct json_out *j, const char *key) { json_raw(j, key, bytes_str("null")); }
+/* Nothing known is null: an empty text, the number 0. */
+static inline void json_bytes(struct json_out *j, const char *key, struct bytes text)
+{
+    if (text.size)
+        json_str(j, key, text);
+    else
+        json_null(j, key);
+}
+static inline void json_id(struct json_out *j, const char *key, uint64_t id)
+{
+    if (id)
+        json_u64(j, key, id);
+    else
+        json_null(j, key);
+}
 void json_time(struct json_out *j, const char *key, int64_t wall_ms);       /* RFC 3339 UTC with milliseconds; 0: null */
 
 #endif
