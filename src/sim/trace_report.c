@@ -32,7 +32,7 @@ size_t wait_class(double wait_s)
         return 0;
     size_t class = 1;
     while (class < WAIT_CLASSES - 1 && wait_s >= bounds_s[class])
-        class ++;
+        class++;
     return class;
 }
 
@@ -376,18 +376,14 @@ void trace_report(const struct report *r, struct buf *out)
     queue_chart(r, &x, out);
     use_chart(r, &x, out);
     wait_chart(r, out);
+    static const struct { const char *name; double s; } units[] = { { "days", 86400 }, { "hours", 3600 }, { "minutes", 60 }, { "seconds", 1 } };
     double part_s = x.span_s / TIME_PARTS;
-    bool days = part_s >= 172800, hours = part_s >= 7200, minutes = part_s >= 120;
+    size_t unit = 0;
+    while (unit < 3 && part_s < 2 * units[unit].s)
+        unit++;
     buf_printf(out,
                "<footer>Lines over time show the mean of every %.3g %s. Bounded slowdown: max(1, (wait + run) / "
                "max(run, 10 s)). "
                "★ the best of its column. Made by rota sim.</footer>\n</body>\n</html>\n",
-               part_s / (days      ? 86400
-                         : hours   ? 3600
-                         : minutes ? 60
-                                   : 1),
-               days      ? "days"
-               : hours   ? "hours"
-               : minutes ? "minutes"
-                         : "seconds");
+               part_s / units[unit].s, units[unit].name);
 }

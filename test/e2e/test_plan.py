@@ -38,17 +38,23 @@ def submit(parts, cpus, run_s, limit_s=None, **more):
     return int(parts.ok('submit', '-f', '-', input=json.dumps(job)))
 
 
+def begin(parts, cpus, *options):
+    """A cluster with one node of 4 CPUs, of which a job has so many for ten minutes. Its id."""
+    parts.start_master('--backfill', 'easy', *options)
+    parts.start_worker(1, '--exec', 'fake', '--cpus', '4')
+    parts.wait_nodes(1)
+    runs = submit(parts, cpus, 3600, 600)
+    wait_for(lambda: parts.json('show', str(runs))['state'] == 'running', 'it runs')
+    return runs
+
+
 def metric(parts, name):
     text = parts.http('/metrics')
     return float(re.search(rf'^{name} (\S+)$', text, re.M).group(1))
 
 
 def test_estimates_from_submission_to_start(parts):
-    parts.start_master('--backfill', 'easy', '--plan-depth', '4')
-    parts.start_worker(1, '--exec', 'fake', '--cpus', '4')
-    parts.wait_nodes(1)
-    runs = submit(parts, 4, 3600, 600)
-    wait_for(lambda: parts.json('show', str(runs))['state'] == 'running', 'it runs')
+    runs = begin(parts, 4, '--plan-depth', '4')
     wide, behind = submit(parts, 4, 1, 1200), submit(parts, 3, 1, 60)
     first = parts.json('why', str(wide))['estimate']
     second = parts.json('why', str(behind))['estimate']
@@ -82,11 +88,7 @@ def test_estimates_from_submission_to_start(parts):
 
 
 def test_the_smallest_change_starts_it(parts):
-    parts.start_master('--backfill', 'easy')
-    parts.start_worker(1, '--exec', 'fake', '--cpus', '4')
-    parts.wait_nodes(1)
-    runs = submit(parts, 2, 3600, 600)
-    wait_for(lambda: parts.json('show', str(runs))['state'] == 'running', 'it runs')
+    runs = begin(parts, 2)
     wide, long = submit(parts, 4, 3600, 1200), submit(parts, 1, 3600, 9000)
     change = parts.json('why', str(wide))['change']
     assert change['kind'] == 'less' and change['submit_again'] and change['cpus'] == 2 and 300 < change['time_limit_s'] <= 600
@@ -107,11 +109,7 @@ def test_the_smallest_change_starts_it(parts):
 
 
 def test_each_start_tells_the_rule_that_let_it_in(parts):
-    parts.start_master('--backfill', 'easy')
-    parts.start_worker(1, '--exec', 'fake', '--cpus', '4')
-    parts.wait_nodes(1)
-    first = submit(parts, 3, 3600, 600)
-    wait_for(lambda: parts.json('show', str(first))['state'] == 'running', 'it runs')
+    first = begin(parts, 3)
     wide = submit(parts, 4, 1, 60)
     quick = submit(parts, 1, 1, 60)
     wait_for(lambda: parts.json('show', str(quick))['state'] == 'succeeded', 'it ran in the gap')
@@ -125,11 +123,7 @@ def test_each_start_tells_the_rule_that_let_it_in(parts):
 
 
 def test_what_if(parts):
-    parts.start_master('--backfill', 'easy')
-    parts.start_worker(1, '--exec', 'fake', '--cpus', '4')
-    parts.wait_nodes(1)
-    runs = submit(parts, 3, 3600, 600)
-    wait_for(lambda: parts.json('show', str(runs))['state'] == 'running', 'it runs')
+    runs = begin(parts, 3)
     wide, short = submit(parts, 4, 3600, 1200, name='wide'), submit(parts, 4, 3600, 300)
     many = submit(parts, 2, 3600, 600, array='1-4')
     held = submit(parts, 1, 3600, 60, hold=True)

@@ -122,9 +122,7 @@ static int check_term(struct bytes text, struct err *err)
     if (b == B_NODE && counts)
         return wrong(err, text, "compares a name as a number");
     for (struct bytes rest = t.value; rest.data;) {
-        struct bytes value = alternatives ? piece(&rest, "|") : rest;
-        if (!alternatives)
-            rest.data = NULL;
+        struct bytes value = piece(&rest, alternatives ? "|" : "");
         if (!value.size || run(value, value_char) != value.size)
             return wrong(err, text, "has a value with a character that no value has, or none");
         if ((counts || (b > B_NODE && b < BUILTINS)) && !number_of(value, b == B_MEM, &number))

@@ -179,19 +179,25 @@ static void hear(struct story *t, uint64_t session, struct message m)
     step(t, ev);
 }
 
-static void join(struct story *t, uint64_t session, const char *name, uint64_t cpus)
+/* A worker of 8 GiB; who it is comes from the first letter of its name. */
+static struct message hello(uint64_t incarnation, const char *name, uint64_t cpus, const char *labels)
 {
     struct message m = { .kind = MSG_HELLO };
     m.hello.worker = (struct worker_id){ 1, (uint64_t)(unsigned char)name[0] };
-    m.hello.incarnation = session;
+    m.hello.incarnation = m.hello.nonce = incarnation;
     m.hello.name = bytes_str(name);
     m.hello.boot = bytes_str("boot");
     m.hello.version = bytes_str("1");
+    m.hello.labels = bytes_str(labels);
     m.hello.capacity.v[RES_CPU] = cpus * 1000;
     m.hello.capacity.v[RES_MEM] = 8ull << 30;
     m.hello.window = 1000;
-    m.hello.nonce = session;
-    hear(t, session, m);
+    return m;
+}
+
+static void join(struct story *t, uint64_t session, const char *name, uint64_t cpus)
+{
+    hear(t, session, hello(session, name, cpus, ""));
 }
 
 #define REQUEST(...)                                                                                                   \
@@ -718,22 +724,6 @@ static void easy_holds_back_what_would_delay_the_head(void **state)
 
 /* --- nodes that suit --- */
 
-static void join_labelled(struct story *t, uint64_t session, const char *name, uint64_t cpus, const char *labels, uint64_t incarnation)
-{
-    struct message m = { .kind = MSG_HELLO };
-    m.hello.worker = (struct worker_id){ 1, (uint64_t)(unsigned char)name[0] };
-    m.hello.incarnation = incarnation;
-    m.hello.name = bytes_str(name);
-    m.hello.boot = bytes_str("boot");
-    m.hello.version = bytes_str("1");
-    m.hello.labels = bytes_str(labels);
-    m.hello.capacity.v[RES_CPU] = cpus * 1000;
-    m.hello.capacity.v[RES_MEM] = 8ull << 30;
-    m.hello.window = 1000;
-    m.hello.nonce = session;
-    hear(t, session, m);
-}
-
 static uint32_t node_of(struct story *t, uint64_t job)
 {
     struct job_view v;
@@ -747,8 +737,8 @@ static void jobs_go_only_where_they_may(void **state)
     for (int backfill = 0; backfill < BACKFILLS; backfill++) {
         struct story t;
         begin_as(&t, (enum sched_backfill)backfill);
-        join_labelled(&t, 1, "a", 8, "zone=a", 1);
-        join_labelled(&t, 2, "b", 2, "zone=b,ssd", 2);
+        hear(&t, 1, hello(1, "a", 8, "zone=a"));
+        hear(&t, 2, hello(2, "b", 2, "zone=b,ssd"));
         submit(&t, REQUEST(.need.v[RES_CPU] = 1000, .where = bytes_str("ssd")));
         submit(&t, REQUEST(.need.v[RES_CPU] = 1000, .where = bytes_str("zone!=b")));
         submit(&t, REQUEST(.need.v[RES_CPU] = 1000, .where = bytes_str("node=b & cpus<4")));
@@ -780,7 +770,7 @@ static void jobs_go_only_where_they_may(void **state)
         finish(&t, 2, single(1, 1), REASON_NONE, 0);
         tick(&t, 1000);
         assert_int_equal(node_of(&t, 5), 2);
-        join_labelled(&t, 3, "c", 1, "zone=c", 3);
+        hear(&t, 3, hello(3, "c", 1, "zone=c"));
         tick(&t, 1000);
         assert_int_equal(node_of(&t, 4), 3);
         end(&t);
@@ -793,27 +783,18 @@ static void labels_change_with_their_worker(void **state)
     for (int backfill = 0; backfill < BACKFILLS; backfill++) {
         struct story t;
         begin_as(&t, (enum sched_backfill)backfill);
-        join_labelled(&t, 1, "a", 1, "zone=a", 1);
+        hear(&t, 1, hello(1, "a", 1, "zone=a"));
         submit(&t, REQUEST(.need.v[RES_CPU] = 1000, .time_limit_ms = 60000, .where = bytes_str("zone=b")));
         tick(&t, 0);
         assert_int_equal(node_of(&t, 1), 0);
-        join_labelled(&t, 4, "a", 1, "zone=b", 4);
+        hear(&t, 4, hello(4, "a", 1, "zone=b"));
         tick(&t, 1000);
         assert_int_equal(node_of(&t, 1), 1);
         /* One that waits for its place there has none any more when the label is gone. */
         submit(&t, REQUEST(.need.v[RES_CPU] = 1000, .time_limit_ms = 60000, .where = bytes_str("zone=b")));
         tick(&t, 1000);
         struct inventory_item item = { single(1, 1), token(&t, single(1, 1)), PHASE_RUNNING };
-        struct message m = { .kind = MSG_HELLO };
-        m.hello.worker = (struct worker_id){ 1, 'a' };
-        m.hello.incarnation = 5;
-        m.hello.name = bytes_str("a");
-        m.hello.boot = bytes_str("boot");
-        m.hello.version = bytes_str("1");
-        m.hello.capacity.v[RES_CPU] = 1000;
-        m.hello.capacity.v[RES_MEM] = 8ull << 30;
-        m.hello.window = 1000;
-        m.hello.nonce = 5;
+        struct message m = hello(5, "a", 1, "");
         m.hello.items = &item;
         m.hello.items_count = 1;
         hear(&t, 5, m);
@@ -821,7 +802,7 @@ static void labels_change_with_their_worker(void **state)
         tick(&t, 1000);
         tick(&t, 100000);
         assert_int_equal(node_of(&t, 2), 0);
-        join_labelled(&t, 6, "b", 1, "zone=b", 6);
+        hear(&t, 6, hello(6, "b", 1, "zone=b"));
         tick(&t, 1000);
         assert_int_equal(node_of(&t, 2), 2);
         end(&t);
