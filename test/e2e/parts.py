@@ -82,8 +82,9 @@ class Parts(Cluster):
         answer = json.loads(self.ok('submit', '-f', '-', '--json', input=lines))
         return list(range(answer['first'], answer['last'] + 1)) if 'first' in answer else answer['ids']
 
-    def wait_nodes(self, count, state='ready'):
-        wait_for(lambda: sum(n['state'] == state for n in self.json('nodes')['nodes']) >= count, f'{count} nodes {state}')
+    def wait_nodes(self, count, state='ready', patience_s=PATIENCE_S):
+        wait_for(lambda: sum(n['state'] == state for n in self.json('nodes')['nodes']) >= count, f'{count} nodes {state}', patience_s,
+                 pause_s=0.05 if count < 100 else 1)
 
 
 def pause(seconds):

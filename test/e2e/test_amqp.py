@@ -39,6 +39,8 @@ FAST = [] if FULL else ['--heartbeat', '500ms', '--suspect', '2s', '--lease', '6
                         '--resend', '1s', '--start-ttl', '3s']
 BACK_S = 30          # after the broker's return jobs run again within
 ANSWER_MAX_S = 10    # a loop that waits for the broker waits for ever
+LAG_MAX_S = '0.05' if FULL else '1'  # one turn of the loop; one that waits for the broker takes seconds
+MANY = int(os.environ.get('ROTA_WORKERS', '1000' if FULL else '40'))
 LONG_JOBS = 4        # that run through the whole fault
 
 
@@ -119,8 +121,11 @@ class World(Parts):
         self.check(undisturbed)
         print(json.dumps({'fault': what, 'rate': RATE, 'jobs': len(self.jobs), 'submitting_s': round(told['seconds'], 1),
                           'slowest_answer_s': round(told['slowest_s'], 3), 'not_answered': told['failed'], 'late_s': round(told['late_s'], 3),
-                          'running_again_s': round(again_s, 1), 'backlog_then': backlog, 'all_ended_s': round(ended_s, 1)}), flush=True)
+                          'running_again_s': round(again_s, 1), 'backlog_then': backlog, 'all_ended_s': round(ended_s, 1),
+                          'turns_over': told['turns_over'], 'pauses_over': told['pauses_over']}), flush=True)
         assert told['failed'] == 0 and told['slowest_s'] < ANSWER_MAX_S, f"a submission was kept waiting: {told}\n{self.log_of('load')}"
+        # A machine that gives nobody a turn holds up the loop, too.
+        assert told['turns_over'][LAG_MAX_S] <= told['pauses_over'][LAG_MAX_S], f'the loop was held up: {told}'
 
     def nobody_down(self, seconds):
         """For so long."""
@@ -309,6 +314,25 @@ def test_everything_at_the_broker_deleted(world, broker):
         broker.eval(', '.join(all_queues if what == 'queues' else one_exchange.format(what) for what in round_of) + '.')
         time.sleep(1)
     w.end_faults('all queues and exchanges deleted', time.monotonic())
+
+
+def test_many_workers_come_back_at_once(world, broker):
+    """All lose the broker in the same moment: each waits a random while before it tries again, and the master hears them all."""
+    w = world(workers=0, options=FAST)
+    for number in range(1, MANY + 1):
+        w.start_worker(number, '--exec', 'fake', '--cpus', '4')
+    w.wait_nodes(MANY, patience_s=10 + MANY / 5)
+    job = w.submit_many([{'command': ['x'], 'array': f'1-{4 * MANY}', 'simulate': {'run_s': 20}}])[0]
+    broker.kill()
+    w.wait_nodes(MANY, 'suspect', patience_s=120)
+    broker.start()
+    back = time.monotonic()
+    w.wait_nodes(MANY, patience_s=4 * BACK_S)
+    took_s = time.monotonic() - back
+    print(json.dumps({'fault': 'many workers come back at once', 'workers': MANY, 'all_ready_s': round(took_s, 1)}), flush=True)
+    assert took_s < BACK_S
+    assert w.rota('wait', job, '--timeout', '120s').returncode == 0
+    assert w.json('show', job)['counts']['succeeded'] == 4 * MANY
 
 
 def test_the_queue_for_jobs_does_not_answer(world, broker):
