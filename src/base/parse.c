@@ -289,6 +289,15 @@ int parse_choice(struct bytes word, const char *choices)
     return -1;
 }
 
+struct bytes choice_word(const char *choices, size_t place)
+{
+    const char *at = choices;
+    for (size_t size = strcspn(at, "|"); *at; at += size + (at[size] == '|'), size = strcspn(at, "|"))
+        if (place-- == 0)
+            return bytes_of(at, size);
+    return bytes_of("", 0);
+}
+
 static const uint16_t days_before_month[13] = { 0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334, 365 };
 
 static bool leap(int64_t year)

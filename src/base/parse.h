@@ -21,6 +21,7 @@ int parse_array(const char *text, uint32_t *first, uint32_t *step, uint32_t *cou
 /* "A_7", "5-9,12", "last", "all" and names are selectors: see cli/select.h. This one: job id with optional _INDEX. */
 int parse_job_ref(const char *text, uint64_t *job, bool *has_index, uint32_t *index, struct err *err);
 int parse_choice(struct bytes word, const char *choices); /* its place in "a|b|c"; -1: it is not there */
+struct bytes choice_word(const char *choices, size_t place); /* borrows from them; empty: there are not so many */
 bool parse_name_ok(struct bytes name, size_t max);  /* valid UTF-8, 1..max bytes, no control characters (C0, C1, DEL), no bidi overrides */
 bool utf8_valid(struct bytes text);
 

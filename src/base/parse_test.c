@@ -374,6 +374,10 @@ static void choices(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         assert_int_equal(parse_choice(bytes_str(cases[i].word), "a|bc|d"), cases[i].place);
     assert_int_equal(parse_choice(bytes_str("a"), ""), -1);
+    assert_true(bytes_equal(choice_word("a|bc|d", 0), bytes_str("a")) && bytes_equal(choice_word("a|bc|d", 2), bytes_str("d")));
+    assert_int_equal(choice_word("a|bc|d", 3).size, 0);
+    assert_true(bytes_compare(bytes_str("ab"), bytes_str("abc")) < 0 && bytes_compare(bytes_str("b"), bytes_str("abc")) > 0);
+    assert_int_equal(bytes_compare(bytes_str("b"), bytes_str("b")), 0);
 }
 
 static void names(void **state)

@@ -11,7 +11,7 @@ const struct command *command_named(const char *name); /* NULL: there is none */
 #define COMMANDS(COMMAND) \
     COMMAND(up) COMMAND(down) COMMAND(master) COMMAND(worker) COMMAND(check_config) COMMAND(inspect) COMMAND(backup) \
     COMMAND(submit) COMMAND(run) COMMAND(ls) COMMAND(show) COMMAND(why) COMMAND(whatif) COMMAND(logs) COMMAND(wait) \
-    COMMAND(cancel) COMMAND(hold) COMMAND(release) COMMAND(retry) COMMAND(update) \
+    COMMAND(cancel) COMMAND(hold) COMMAND(release) COMMAND(retry) COMMAND(update) COMMAND(cron) \
     COMMAND(nodes) COMMAND(drain) COMMAND(resume) COMMAND(queues) COMMAND(queue) COMMAND(limit) COMMAND(top) COMMAND(events) COMMAND(stats) \
     COMMAND(dashboard) \
     COMMAND(sim) COMMAND(login) COMMAND(token) COMMAND(help) COMMAND(completion) COMMAND(version) \

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/check.h"
 #include "base/mem.h"
 #include "base/parse.h"
 #include "cli/profile.h"
@@ -205,6 +206,20 @@ const struct option_row job_options[] = {
       .help = "spread over values of a node label" },
     { .name = NULL },
 };
+
+const struct option_row *job_options_after(struct option_row rows[JOB_OPTIONS_MAX], const struct option_row *first)
+{
+    size_t count = 0;
+    if (rows[0].name)
+        return rows;
+    for (size_t i = 0; first[i].name; i++)
+        rows[count++] = first[i];
+    for (size_t i = 0; job_options[i].name; i++) {
+        check(count + 1 < JOB_OPTIONS_MAX);
+        rows[count++] = job_options[i];
+    }
+    return rows;
+}
 
 static bool is_job_option(const struct option_row *row)
 {

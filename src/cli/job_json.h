@@ -4,9 +4,11 @@
 
 #include "cli/args.h"
 
-/* The rows that describe a job, shared by submit and run; `more` are the rows of the verb itself, put first. */
+/* The rows that describe a job, shared by submit, run and cron. */
 #define JOB_OPTIONS_MAX 64
 extern const struct option_row job_options[];
+/* The rows of the verb itself, and then those of a job; `rows` keeps them, zeroed at first. */
+const struct option_row *job_options_after(struct option_row rows[JOB_OPTIONS_MAX], const struct option_row *first);
 
 /* One job as a JSON object on one line. On failure *err names the option. */
 int job_json_from(const struct args *args, struct buf *out, struct err *err);

@@ -458,6 +458,7 @@ static void show_job(const json_t *job, struct buf *out)
     line_time(out, "submitted", job, "submitted_at");
     line_time(out, "begins", job, "begin_at");
     line_time(out, "deadline", job, "deadline_at");
+    line_time(out, "cron due", job, "cron_due");
     line_time(out, "started", job, "started_at");
     line_time(out, "ended", job, "ended_at");
     int64_t started = time_of(job, "started_at"), ended = time_of(job, "ended_at");
@@ -469,7 +470,7 @@ static void show_job(const json_t *job, struct buf *out)
         LINE("attempts", attempts_text(job, &text));
     if (json_is_true(json_object_get(job, "overlap_never")))
         line_text(out, "overlap", bytes_str("never"));
-    static const char *const files[] = { "workdir", "stdin", "stdout", "stderr", "image", "where" };
+    static const char *const files[] = { "workdir", "stdin", "stdout", "stderr", "image", "where", "cron" };
     for (size_t i = 0; i < sizeof files / sizeof *files; i++)
         if (json_text(job, files[i], NULL))
             line_text(out, files[i], bytes_str(json_text(job, files[i], NULL)));

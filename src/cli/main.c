@@ -26,13 +26,7 @@ static int usage(void)
 
 static int unknown_verb(const char *word)
 {
-    static const char *const later[] = { "cron" };
     const char *near = help_nearest_command(word);
-    for (size_t i = 0; i < sizeof later / sizeof *later; i++)
-        if (strcmp(word, later[i]) == 0) {
-            say("%s: not in this version of Rota", word);
-            return 2;
-        }
     if (word[0] == '-')
         say("%s is not an option here; put options behind the verb, or see `rota help`", word);
     else if (near)

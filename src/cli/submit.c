@@ -704,30 +704,16 @@ static const struct option_row run_first[] = {
     { .name = NULL },
 };
 
-static const struct option_row *joined(struct option_row *out, const struct option_row *first)
-{
-    size_t count = 0;
-    if (out[0].name)
-        return out;
-    for (size_t i = 0; first[i].name; i++)
-        out[count++] = first[i];
-    for (size_t i = 0; job_options[i].name; i++) {
-        check(count + 1 < JOB_OPTIONS_MAX);
-        out[count++] = job_options[i];
-    }
-    return out;
-}
-
 static const struct option_row *submit_options(void)
 {
     static struct option_row rows[JOB_OPTIONS_MAX];
-    return joined(rows, submit_first);
+    return job_options_after(rows, submit_first);
 }
 
 static const struct option_row *run_options(void)
 {
     static struct option_row rows[JOB_OPTIONS_MAX];
-    return joined(rows, run_first);
+    return job_options_after(rows, run_first);
 }
 
 const struct command command_submit = {

@@ -48,13 +48,17 @@ static int unknown_key(struct body_field *fields, size_t count, struct bytes key
     return err_field(err, ERR_INVALID, name, remedy, "unknown key \"%s\"", name);
 }
 
-static int read_value(struct body_field *f, const struct json_value *value, struct err *err)
+static int read_value(struct bytes json, struct body_field *f, const struct json_value *value, struct err *err)
 {
     if (value->kind == JSON_KIND_NULL && f->nullable) {
         f->given = f->null = true;
         return 0;
     }
-    if (f->type == BODY_BOOL) {
+    if (f->type == BODY_OBJECT) {
+        f->text = body_member(json, f->name);
+        if (value->kind != JSON_KIND_MAP || !f->text.size)
+            return err_field(err, ERR_INVALID, f->name, NULL, "%s must be an object", f->name);
+    } else if (f->type == BODY_BOOL) {
         if (value->kind != JSON_KIND_BOOL)
             return err_field(err, ERR_INVALID, f->name, "write true or false", "%s must be true or false", f->name);
         f->integer = value->boolean;
@@ -87,12 +91,12 @@ static int read_value(struct body_field *f, const struct json_value *value, stru
     return 0;
 }
 
-static int read_object(const struct json_value *object, struct body_field *fields, size_t count, struct err *err)
+static int read_object(struct bytes json, const struct json_value *object, struct body_field *fields, size_t count, struct err *err)
 {
     for (size_t i = 0; i < object->map.count; i++) {
         const struct json_member *member = &object->map.members[i];
         struct body_field *f = field_named(fields, count, member->name);
-        int rc = f ? read_value(f, &member->value, err) : unknown_key(fields, count, member->name, err);
+        int rc = f ? read_value(json, f, &member->value, err) : unknown_key(fields, count, member->name, err);
         if (rc < 0)
             return rc;
     }
@@ -104,7 +108,10 @@ static int read_object(const struct json_value *object, struct body_field *field
 
 int body_read(struct arena *arena, struct bytes json, struct body_field *fields, size_t count, struct err *err)
 {
-    static const struct json_limits limits = { BODY_BYTES_MAX, 8, 64, BODY_BYTES_MAX, false };
+    struct json_limits limits = { BODY_BYTES_MAX, 8, 64, BODY_BYTES_MAX, false };
+    for (size_t i = 0; i < count; i++)
+        if (fields[i].type == BODY_OBJECT)
+            limits = (struct json_limits){ BODY_BYTES_MAX, 32, 10000, BODY_BYTES_MAX, false };
     bool empty = true;
     for (size_t i = 0; i < json.size && empty; i++)
         empty = blank(json.data[i]);
@@ -116,7 +123,7 @@ int body_read(struct arena *arena, struct bytes json, struct body_field *fields,
     }
     if (object.kind != JSON_KIND_MAP)
         return err_field(err, ERR_INVALID, "body", "send one JSON object", "the body is not a JSON object");
-    return read_object(&object, fields, count, err);
+    return read_object(json, &object, fields, count, err);
 }
 
 static const char *skip_blanks(const char *at, const char *end)
@@ -160,7 +167,7 @@ static const char *element_end(const char *at, const char *end)
             at = quote_end(at, end);
             continue;
         }
-        if (depth == 0 && (*at == ',' || *at == ']'))
+        if (depth == 0 && (*at == ',' || *at == ']' || *at == '}'))
             return at;
         if (*at == '{' || *at == '[')
             depth++;
@@ -171,6 +178,26 @@ static const char *element_end(const char *at, const char *end)
         at++;
     }
     return NULL;
+}
+
+struct bytes body_member(struct bytes object, const char *name)
+{
+    const char *end = object.data + object.size, *at = skip_blanks(object.data, end) + 1;
+    while (at < end) {
+        const char *key = skip_blanks(at, end), *key_end = key < end && *key == '"' ? quote_end(key, end) : NULL;
+        if (!key_end)
+            break;
+        const char *value = skip_blanks(skip_blanks(key_end, end) + 1, end), *value_end = element_end(value, end);
+        if (!value_end)
+            break;
+        at = value_end + 1;
+        if (!bytes_equal(bytes_of(key + 1, (size_t)(key_end - key) - 2), bytes_str(name)))
+            continue;
+        while (value_end > value && blank(value_end[-1]))
+            value_end--;
+        return bytes_of(value, (size_t)(value_end - value));
+    }
+    return bytes_of(NULL, 0);
 }
 
 static int list_broken(const struct body_list *l, struct err *err)
@@ -191,7 +218,7 @@ int body_list_next(struct body_list *l, struct bytes *element, struct err *err)
         return l->at == l->end ? 0 : list_broken(l, err);
     }
     const char *stop = element_end(l->at, l->end);
-    if (!stop)
+    if (!stop || *stop == '}')
         return list_broken(l, err);
     const char *last = stop;
     while (last > l->at && blank(last[-1]))

@@ -10,7 +10,7 @@
 
 #define BODY_BYTES_MAX 65536u /* of a small object */
 
-enum body_type { BODY_TEXT, BODY_INTEGER, BODY_MILLI, BODY_BOOL };
+enum body_type { BODY_TEXT, BODY_INTEGER, BODY_MILLI, BODY_BOOL, BODY_OBJECT /* as it was sent: who takes it reads it */ };
 struct body_field {
     const char *name;
     enum body_type type;
@@ -20,12 +20,14 @@ struct body_field {
     /* filled */
     bool given, null;
     int64_t integer;      /* BODY_MILLI: in thousandths; BODY_BOOL: 0 or 1 */
-    struct bytes text;    /* in the arena; valid UTF-8 without control characters */
+    struct bytes text;    /* in the arena; valid UTF-8 without control characters. BODY_OBJECT: JSON, borrowed from the body */
 };
 
 /* An object with just these keys. No body at all reads as {}. Unknown and repeated keys, wrong types, and values out of
  * bounds are refused by name. */
 int body_read(struct arena *arena, struct bytes json, struct body_field *fields, size_t count, struct err *err);
+/* The value of that name in an object that was read before, as it was written; empty: it is not there, or its name is written with escapes. */
+struct bytes body_member(struct bytes object, const char *name);
 
 /* Takes the elements out of a JSON list one by one without understanding them: brackets and quotes are followed, no
  * more. Each element still has to be read by a parser that refuses what is wrong in it. */

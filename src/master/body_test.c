@@ -118,6 +118,28 @@ static void takes_lists_apart(void **state)
     assert_false(body_is_list(bytes_of(NULL, 0)));
 }
 
+static void objects_are_taken_as_they_are(void **state)
+{
+    (void)state;
+    struct arena arena = ARENA_INIT;
+    struct err err;
+    struct bytes body = bytes_str("{ \"a\" : \"}],{\", \"job\" : {\"x\": [1, {\"job\": 2}], \"y\": \"\\\"}\"} , \"b\":true}");
+    struct body_field f[] = { { .name = "a", .type = BODY_TEXT, .max = 10 }, { .name = "job", .type = BODY_OBJECT }, { .name = "b", .type = BODY_BOOL } };
+    assert_int_equal(body_read(&arena, body, f, 3, &err), 0);
+    assert_true(bytes_equal(f[1].text, bytes_str("{\"x\": [1, {\"job\": 2}], \"y\": \"\\\"}\"}")));
+    assert_true(f[2].given && f[2].integer);
+    assert_true(bytes_equal(body_member(bytes_str("{\"n\":7}"), "n"), bytes_str("7")));
+    assert_int_equal(body_member(bytes_str("{}"), "n").size, 0);
+    assert_int_equal(body_member(bytes_str("{\"m\":{\"n\":7}}"), "n").size, 0);
+    static const char *const wrong[] = { "{\"job\":[1]}", "{\"job\":\"{}\"}", "{\"job\":null}", "{\"\\u006aob\":{}}" };
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        struct body_field job = { .name = "job", .type = BODY_OBJECT };
+        assert_int_equal(body_read(&arena, bytes_str(wrong[i]), &job, 1, &err), -ERR_INVALID);
+        assert_string_equal(err.field, "job");
+    }
+    arena_fini(&arena);
+}
+
 static void depth_is_bounded(void **state)
 {
     (void)state;
@@ -136,6 +158,7 @@ int main(void)
         cmocka_unit_test(an_empty_body_is_an_empty_object),
         cmocka_unit_test(names_what_is_wrong),
         cmocka_unit_test(takes_lists_apart),
+        cmocka_unit_test(objects_are_taken_as_they_are),
         cmocka_unit_test(depth_is_bounded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

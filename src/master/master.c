@@ -293,6 +293,7 @@ static int64_t turn_timeout_ms(struct master *m, bool more)
     due_ms = earlier(due_ms, scans_due_ms(m));
     due_ms = earlier(due_ms, logs_due_ms(m));
     due_ms = earlier(due_ms, notify_due_ms(m));
+    due_ms = earlier(due_ms, crons_due_ms(m));
     due_ms = earlier(due_ms, earlier(m->heartbeat_at_ms, m->feed_due_ms));
     if (m->batch_full)
         due_ms = earlier(due_ms, m->append_again_at_ms);
@@ -316,6 +317,7 @@ static void run(struct master *m)
         master_delayed_run(m);
         logs_run(m);
         notify_run(m);
+        crons_run(m);
         more = sse_run(m);
         more |= scans_run(m);
         if (m->wake_at_ms <= master_now_ms(m)) {
@@ -572,6 +574,7 @@ static void stop(struct master *m)
     whatif_end(m);
     snapshots_end(m);
     notify_free(m->notify);
+    crons_free(m->crons);
     bus_close(m->bus);
     requests_free(m);
     if (m->store)
@@ -621,6 +624,7 @@ int master_run(const struct master_config *config, struct err *err)
     m->sizing = sizing_new();
     m->keys = keys_new();
     m->notify = notify_new();
+    m->crons = crons_new();
     m->specs = spec_cache_new(SPEC_CACHE_BYTES);
     m->wire = wire_writer_new();
     m->out = outbound_new();

@@ -68,6 +68,7 @@ struct backup;
 struct whatif_question;
 struct snapshotter;
 struct notify;
+struct crons;
 
 /* One HTTP exchange. Lives while its request lives or somebody holds it. */
 struct exchange {
@@ -180,6 +181,7 @@ struct master {
     struct backup *backup;       /* under way; NULL: none */
     struct whatif_question *whatif; /* likewise */
     struct notify *notify;
+    struct crons *crons;
 
     bool ready;                  /* EPOCH is durable */
     bool stopping;
@@ -237,6 +239,12 @@ int submit_again(struct master *m, const struct auth_identity *who, job_id retry
 /* One job of somebody who asks over the bus. 1: known by its key, *job is it; 0: a new job. */
 int submit_request(struct master *m, const struct auth_identity *who, struct bytes key, struct bytes json, job_id *job,
                    struct err *err);
+
+/* One job of the entry `cron` for its time due_wall_ms, as `who`. *job is 0 if the entry skips what overlaps. */
+int submit_cron(struct master *m, const struct auth_identity *who, struct bytes cron, int64_t due_wall_ms, struct bytes json, job_id *job,
+                struct err *err);
+/* Whether it may be submitted, as far as that can be told before; *user: whose it would be, valid in this turn. */
+int submit_check(struct master *m, const struct auth_identity *who, struct bytes json, struct bytes *user, struct err *err);
 
 /* --- master_jobs.c --- */
 int master_spec(struct master *m, job_id job, struct job_spec *spec, struct err *err); /* borrowed from m->submit */
@@ -316,6 +324,12 @@ void notify_committed(struct master *m, const struct gate_batch *batch);
 void notify_run(struct master *m);
 int64_t notify_due_ms(const struct master *m);
 void notify_metrics(const struct master *m);
+
+/* --- master_cron.c: jobs that come again --- */
+struct crons *crons_new(void);
+void crons_free(struct crons *c);
+void crons_run(struct master *m);
+int64_t crons_due_ms(const struct master *m);
 
 /* --- master_whatif.c --- */
 void whatif_end(struct master *m);                        /* gives up the one under way */

@@ -185,6 +185,8 @@ static void spec_members(struct json_out *j, const struct job_spec *spec)
     json_bytes(j, "stderr", spec->stderr_path);
     json_bytes(j, "image", spec->image);
     json_bytes(j, "where", spec->request.where);
+    json_bytes(j, "cron", spec->cron);
+    json_time(j, "cron_due", spec->cron_due_wall_ms);
     if (spec->mem_auto) {
         json_open(j, "mem_auto", '{');
         json_u64(j, "runs", spec->mem_runs);

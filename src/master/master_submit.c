@@ -179,6 +179,9 @@ static int enqueue(struct master *m, const struct auth_identity *who, const stru
         *err = result.err;
         return -(int)result.err.code;
     }
+    *job = result.job;
+    if (!result.job.n)
+        return 0;
     struct ride *ride = master_ride(m);
     ride->jobs = mem_grow(ride->jobs, &ride->jobs_cap, ride->jobs_count + 1, sizeof *ride->jobs);
     struct store_job *sj = &ride->jobs[ride->jobs_count++];
@@ -192,7 +195,6 @@ static int enqueue(struct master *m, const struct auth_identity *who, const stru
     }
     ride->bytes += p->encoded.size + key.size + 128;
     spec_cache_offer(m->specs, result.job, p->encoded);
-    *job = result.job;
     return 0;
 }
 
@@ -317,6 +319,39 @@ int submit_again(struct master *m, const struct auth_identity *who, job_id retry
     autobuf struct buf again = BUF_INIT;
     spec_encode(&again, &spec);
     struct prepared p = { .spec = &spec, .encoded = buf_bytes(&again) };
+    return enqueue(m, who, &p, bytes_of(NULL, 0), 0, job, err);
+}
+
+int submit_check(struct master *m, const struct auth_identity *who, struct bytes json, struct bytes *user, struct err *err)
+{
+    struct job_spec spec;
+    arena_reset(&m->submit);
+    int rc = read_spec(m, &m->submit, who, json, &spec, err);
+    if (rc < 0)
+        return rc;
+    if (spec.key.size)
+        return err_field(err, ERR_INVALID, "key", "leave it out", "jobs that come again can not all have one idempotency key");
+    *user = arena_bytes(&m->turn, spec.request.user);
+    return 0;
+}
+
+int submit_cron(struct master *m, const struct auth_identity *who, struct bytes cron, int64_t due_wall_ms, struct bytes json, job_id *job,
+                struct err *err)
+{
+    struct job_spec spec;
+    arena_reset(&m->submit);
+    int rc = read_spec(m, &m->submit, who, json, &spec, err);
+    if (rc < 0)
+        return rc;
+    autobuf struct buf encoded = BUF_INIT;
+    if (!body_member(json, "name").size)
+        spec.request.name = cron;
+    spec.cron = cron;
+    spec.cron_due_wall_ms = due_wall_ms;
+    spec.request.cron = cron;
+    spec.request.due_wall_ms = due_wall_ms;
+    spec_encode(&encoded, &spec);
+    struct prepared p = { .spec = &spec, .encoded = buf_bytes(&encoded) };
     return enqueue(m, who, &p, bytes_of(NULL, 0), 0, job, err);
 }
 

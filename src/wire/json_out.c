@@ -213,3 +213,8 @@ void json_time(struct json_out *j, const char *key, int64_t wall_ms)
     format_time(j->to, wall_ms);
     buf_char(j->to, '"');
 }
+
+void json_choice(struct json_out *j, const char *key, size_t place, const char *choices)
+{
+    json_bytes(j, key, choice_word(choices, place));
+}

@@ -36,6 +36,7 @@ static inline void json_id(struct json_out *j, const char *key, uint64_t id)
     else
         json_null(j, key);
 }
+void json_choice(struct json_out *j, const char *key, size_t place, const char *choices); /* that word of "a|b|c"; null: there are not so many */
 void json_time(struct json_out *j, const char *key, int64_t wall_ms);       /* RFC 3339 UTC with milliseconds; 0: null */
 
 #endif

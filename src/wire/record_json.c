@@ -79,6 +79,12 @@ inline_always void field_U32(struct json_out *j, enum event_kind kind, const cha
         json_cstr(j, name, *v < sizeof kinds / sizeof *kinds ? kinds[*v] : NULL);
     } else if (kind == EV_SETTINGS && IS("order")) {
         json_cstr(j, name, *v && *v <= ORDERS ? orders[*v - 1].name : NULL);
+    } else if (IS("overlap")) {
+        json_choice(j, name, *v, CRON_OVERLAP_WORDS);
+    } else if (IS("missed")) {
+        json_choice(j, name, *v, CRON_MISSED_WORDS);
+    } else if (IS("passed_for")) {
+        json_choice(j, name, *v, CRON_PASS_WORDS);
     } else if (IS("paused")) {
         json_bool(j, name, *v != 0);
     } else if (IS("held") || IS("counted") || IS("running") || IS("never_started") || IS("notify") || IS("overlap_never")) {
@@ -91,8 +97,9 @@ inline_always void field_U32(struct json_out *j, enum event_kind kind, const cha
 inline_always void field_I64(struct json_out *j, enum event_kind kind, const char *name, const int64_t *v,
                              const struct names *names)
 {
-    (void)kind, (void)names;
-    json_i64(j, name, *v);
+    (void)names;
+    if (kind != EV_SUBMITTED || !IS("due_wall_ms") || *v)
+        json_i64(j, name, *v);
 }
 
 /* Tokens are packed as varints: number, how many; records SETTINGS tell the names, in the order of the numbers. */
@@ -135,7 +142,11 @@ inline_always void field_STR(struct json_out *j, enum event_kind kind, const cha
     else if (kind == EV_CLASS && IS("tokens"))
         tokens(j, name, *v);
     else if (IS("spec"))
-        json_u64(j, "spec_bytes", v->size); /* protobuf: no text */
+        json_u64(j, "spec_bytes", v->size); /* no text, or long */
+    else if (kind == EV_SUBMITTED && IS("cron")) {
+        if (v->size)
+            json_str(j, name, *v);
+    }
     else
         json_str(j, name, *v);
 }

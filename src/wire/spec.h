@@ -37,6 +37,8 @@ struct job_spec {
     uint32_t mem_runs;               /* from so many runs; 0: too few were known, it is */
     uint64_t mem_start_bytes;        /* what was asked for in that case; 0: default */
     enum spec_pull pull;             /* of the image */
+    struct bytes cron;               /* the entry of jobs that come again by which it came; set by the master */
+    int64_t cron_due_wall_ms;        /* for which of its times */
     int64_t simulated_ms;            /* "simulate": {"run_s":..,"exit_code":..}: used by exec_fake only */
     int32_t simulated_exit;
 };

@@ -133,6 +133,8 @@ void spec_encode(struct buf *out, const struct job_spec *spec)
     m.stdout_path = binary(spec->stdout_path);
     m.stderr_path = binary(spec->stderr_path);
     m.image = binary(spec->image);
+    m.cron = binary(spec->cron);
+    m.cron_due_wall_ms = spec->cron_due_wall_ms;
     m.notify = binary(spec->notify);
     m.key = binary(spec->key);
     m.output_bytes_max = spec->output_bytes_max;
@@ -267,6 +269,8 @@ int spec_decode(struct arena *arena, struct bytes encoded, struct job_spec *out,
     spec.mem_start_bytes = m->mem_start_bytes;
     spec.stderr_path = text(arena, m->stderr_path);
     spec.image = text(arena, m->image);
+    spec.cron = text(arena, m->cron);
+    spec.cron_due_wall_ms = m->cron_due_wall_ms;
     spec.notify = text(arena, m->notify);
     spec.key = text(arena, m->key);
     spec.output_bytes_max = m->output_bytes_max;

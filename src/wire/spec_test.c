@@ -50,6 +50,7 @@ static void assert_equal(const struct job_spec *a, const struct job_spec *b)
     assert_true(bytes_equal(x->user, y->user) && bytes_equal(x->queue, y->queue) && bytes_equal(x->name, y->name));
     assert_true(bytes_equal(x->account, y->account));
     assert_true(bytes_equal(x->where, y->where));
+    assert_true(bytes_equal(a->cron, b->cron) && a->cron_due_wall_ms == b->cron_due_wall_ms);
     assert_true(resources_equal(&x->need, &y->need));
     assert_int_equal(x->tokens_count, y->tokens_count);
     for (size_t i = 0; i < x->tokens_count; i++) {
@@ -249,6 +250,8 @@ static void what_is_written_is_read_back(void **state)
         assert_string_equal(json.data, again.data);
 
         spec.request.retry_of.n = often() ? prng_u64(&prng) : 0; /* set by the master, not by users: not in JSON */
+        spec.cron = often() ? bytes_str("nightly") : bytes_of(NULL, 0);
+        spec.cron_due_wall_ms = spec.cron.size ? prng_between(&prng, 1, 253402300000000) : 0;
         buf_clear(&encoded);
         spec_encode(&encoded, &spec);
         assert_true(encoded.size <= SPEC_BYTES_MAX);

@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "base/mem.h"
+#include "base/parse.h"
 
 /* Of these a container takes only what does not speak of this machine: language and time zone. */
 static const char *const inherited[] = {
@@ -182,6 +183,12 @@ static char **make_env(struct arena *arena, const struct environment *e, const s
     env[used++] = pair_milli(arena, "ROTA_GPU_COUNT", command->need.v[RES_GPU]);
     if (command->cpus.size)
         env[used++] = pair(arena, bytes_str("ROTA_CPU_LIST"), command->cpus);
+    if (spec->cron.size) {
+        autobuf struct buf due = BUF_INIT;
+        format_time(&due, spec->cron_due_wall_ms);
+        env[used++] = pair(arena, bytes_str("ROTA_CRON"), spec->cron);
+        env[used++] = pair(arena, bytes_str("ROTA_CRON_DUE"), buf_bytes(&due));
+    }
     static const char hex[] = "0123456789abcdef";
     char fence[32];
     for (int i = 0; i < 16; i++) {

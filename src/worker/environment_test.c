@@ -88,8 +88,10 @@ static void environment_is_clean(void **state)
 {
     (void)state;
     struct bytes argv[] = { bytes_str("work"), bytes_str("--part={}") };
-    struct job_spec spec = { .command = argv, .command_count = 2 };
+    struct job_spec spec = { .command = argv, .command_count = 2, .cron = bytes_str("nightly"), .cron_due_wall_ms = 1795769160000 };
     struct exec_job job = make(&spec, 30);
+    assert_string_equal(value_of(job.env, "ROTA_CRON"), "nightly");
+    assert_string_equal(value_of(job.env, "ROTA_CRON_DUE"), "2026-11-27T08:46:00.000Z");
     assert_string_equal(job.argv[0], "work");
     assert_string_equal(job.argv[1], "--part=30");
     assert_null(job.argv[2]);

@@ -111,6 +111,7 @@ void sched_free(struct sched *s)
         free(heap_entry(s->timers.nodes[i], struct timer, node));
     for (size_t i = 0; i < s->calendar.count; i++)
         free(heap_entry(s->calendar.nodes[i], struct appointment, node));
+    sched_cron_fini(s);
     sched_where_fini(s);
     for (size_t i = 0; i < s->nodes_count; i++) {
         struct node *n = s->nodes[i];
@@ -463,9 +464,23 @@ static int class_of(struct sched *s, const struct job_request *q, uint32_t *numb
     return 0;
 }
 
-static void submit(struct sched *s, const struct job_request *q, struct sched_result *result)
+static void cancel(struct sched *s, const struct sched_event *ev, struct sched_result *result);
+
+/* Of an entry of jobs that come again: false: it ends here. */
+static bool cron_turn(struct sched *s, struct job_request *q, struct sched_result *result)
 {
-    if (check_request(s, q, result) < 0)
+    struct sched_event before = { .kind = SCHED_CANCEL, .cancel = { .task = TASK_ALL, .actor = q->user, .reason = bytes_str("replaced by the next one of its entry") } };
+    struct sched_result cancelled = { 0 };
+    enum cron_turn turn = sched_cron_turn(s, q, &before.cancel.job, result);
+    if (turn == CRON_TURN_REPLACE)
+        cancel(s, &before, &cancelled);
+    return turn != CRON_TURN_NONE;
+}
+
+static void submit(struct sched *s, const struct job_request *asked, struct sched_result *result)
+{
+    struct job_request with = *asked, *q = &with;
+    if (check_request(s, q, result) < 0 || (q->cron.size && !cron_turn(s, q, result)))
         return;
     autobuf struct buf after = BUF_INIT;
     if (pack_after(s, q, &after, result) < 0)
@@ -487,7 +502,9 @@ static void submit(struct sched *s, const struct job_request *q, struct sched_re
                                            .held = q->held,
                                            .after = arena_bytes(&s->turn, buf_bytes(&after)),
                                            .retry_of = q->retry_of.n,
-                                           .notify = q->notify };
+                                           .notify = q->notify,
+                                           .cron = arena_bytes(&s->turn, q->cron),
+                                           .due_wall_ms = q->due_wall_ms };
     sched_emit(s, &rec);
     result->job.n = rec.submitted.job;
     result->changed = true;
@@ -767,6 +784,9 @@ void sched_step(struct sched *s, const struct sched_event *ev, struct effects *f
     case SCHED_RESUME:
     case SCHED_REMOVE: node_command(s, ev, result); break;
     case SCHED_SET: sched_set(s, ev, result); break;
+    case SCHED_CRON_SET: sched_cron_set(s, ev, result); break;
+    case SCHED_CRON_REMOVE: sched_cron_remove(s, ev, result); break;
+    case SCHED_CRON_PASS: sched_cron_pass(s, ev, result); break;
     case SCHED_MESSAGE: sched_message(s, ev->message.session, ev->message.message); break;
     case SCHED_SESSION_CLOSED: sched_session_closed(s, ev->session.session); break;
     case SCHED_LEASE: sched_lease(s, ev, result); break;

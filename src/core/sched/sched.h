@@ -93,6 +93,33 @@ struct party_settings {
 };
 void party_settings_default(struct party_settings *set);
 
+/* --- jobs that come again --- */
+
+/* What is done at a due time when the job of the one before has not ended. Numbers are positions, here and below: append only. */
+enum cron_overlap {
+    CRON_SKIP,    /* nothing */
+    CRON_ALLOW,   /* it is submitted, and both may run */
+    CRON_WAIT,    /* it is submitted, and starts when that one has ended */
+    CRON_REPLACE, /* that one is cancelled */
+    CRON_OVERLAPS
+};
+#define CRON_OVERLAP_WORDS "skip|allow|wait|replace"
+/* Of due times that came while there was no master: */
+enum cron_missed { CRON_LAST, CRON_NONE, CRON_ALL, CRON_MISSEDS };
+#define CRON_MISSED_WORDS "last|none|all"
+enum cron_pass { CRON_PASS_NEVER, CRON_PASS_OVERLAP, CRON_PASS_MISSED, CRON_PASS_REFUSED, CRON_PASSES };
+#define CRON_PASS_WORDS "never|overlap|missed|refused"
+#define CRONS_MAX 10000u
+#define CRON_SPEC_MAX 60000u
+struct cron_settings {
+    struct bytes user;                    /* whose jobs they are */
+    struct bytes schedule, zone;          /* calendar/cron.h; the brain does not read them */
+    struct bytes spec;                    /* the job as JSON, as in POST /v1/jobs; the brain does not read it */
+    enum cron_overlap overlap;
+    enum cron_missed missed;
+    bool paused;                          /* its due times pass; going on it begins with the next one */
+};
+
 struct job_request {
     struct bytes user, queue, name;       /* 1..64, 1..64, 0..256 bytes */
     struct bytes account;                 /* whose share it takes; 0..64 bytes, empty: "default" */
@@ -113,6 +140,8 @@ struct job_request {
     bool notify;                          /* somebody is to be told of its end: SCHED_NOTIFIED when that is done */
     const struct after *after; size_t after_count;
     job_id retry_of;
+    struct bytes cron;                    /* the entry by which it comes; empty: none */
+    int64_t due_wall_ms;                  /* for which of its due times: each but once, and in their order */
 };
 
 enum sched_event_kind {
@@ -124,6 +153,7 @@ enum sched_event_kind {
     SCHED_MESSAGE,        /* from a worker */
     SCHED_SESSION_CLOSED, /* the transport lost the session */
     SCHED_SET,            /* settings of a queue, user, account or token */
+    SCHED_CRON_SET, SCHED_CRON_REMOVE, SCHED_CRON_PASS, /* an entry of jobs that come again; a due time for which nothing is submitted */
     SCHED_STORE_LOW,      /* on: start nothing new */
     SCHED_TRANSPORT_DOWN, /* on: nobody can be heard, so nobody is called DOWN for it */
     SCHED_LEASE           /* a worker that the transport does not bring here has asked another way to keep its attempts */
@@ -140,6 +170,8 @@ struct sched_event {
         struct { job_id job; uint32_t status, tries; struct bytes text; } notified;
         struct { node_id node; struct bytes reason; } node;
         struct { enum party_kind kind; struct bytes name, actor; const struct party_settings *settings; } set;
+        struct { struct bytes name, actor; const struct cron_settings *settings; } cron; /* REMOVE: no settings */
+        struct { struct bytes name; int64_t due_wall_ms; uint32_t count; enum cron_pass passed_for; struct bytes text; } cron_pass;
         struct { uint64_t session; const struct message *message; } message;
         struct { uint64_t session; } session;
         struct { bool on; } flag;
@@ -150,7 +182,7 @@ struct sched_event {
 
 struct sched_result {
     struct err err;       /* code ERR_OK: the command is done */
-    job_id job;           /* SUBMIT: the new job */
+    job_id job;           /* SUBMIT: the new job; 0 and no error: its entry skips what overlaps */
     bool changed;         /* false: it was so already */
 };
 

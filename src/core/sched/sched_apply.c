@@ -687,6 +687,8 @@ static int apply_submitted(struct sched *s, const struct record *rec, struct err
         if (e->deadline_wall_ms)
             appoint(s, id, e->deadline_wall_ms);
     }
+    if (e->cron.size && sched_cron_apply_submitted(s, e, err) < 0)
+        return -(int)err->code;
     if (e->after.size) {
         int rc = apply_after(s, j, e->after, err);
         if (rc < 0)
@@ -1026,7 +1028,7 @@ static int apply_array_ended(struct sched *s, const struct record *rec, struct e
     return 0;
 }
 
-static struct bytes own(struct bytes old, struct bytes text)
+struct bytes sched_own(struct bytes old, struct bytes text)
 {
     char *copy = mem_copy(text.data, text.size);
     free((char *)old.data);
@@ -1058,14 +1060,14 @@ static int apply_node_seen(struct sched *s, const struct record *rec, struct err
     } else {
         n = s->nodes[e->node - 1];
     }
-    n->name = own(n->name, e->name);
-    n->boot = own(n->boot, e->boot);
-    n->version = own(n->version, e->version);
+    n->name = sched_own(n->name, e->name);
+    n->boot = sched_own(n->boot, e->boot);
+    n->version = sched_own(n->version, e->version);
     n->worker = (struct worker_id){ e->worker_high, e->worker_low };
     n->incarnation = e->incarnation;
     sched_capacity(s, n, false);
     memcpy(n->capacity.v, e->capacity.v, sizeof n->capacity.v);
-    n->labels = own(n->labels, e->labels);
+    n->labels = sched_own(n->labels, e->labels);
     n->plan.stale |= sched_where_node(s, n); /* Who has a place there may have to look for another. */
     sched_capacity(s, n, true);
     node_freed(s, n);
@@ -1085,7 +1087,7 @@ static int apply_node_state(struct sched *s, const struct record *rec, struct er
     sched_capacity(s, n, true);
     n->drained_by_user = e->state == NODE_DRAINING || e->state == NODE_DRAINED ||
                          (n->drained_by_user && e->state != NODE_READY);
-    n->reason = own(n->reason, e->reason);
+    n->reason = sched_own(n->reason, e->reason);
     sched_node_freed(s, n);
     return 0;
 }
@@ -1184,6 +1186,9 @@ int sched_apply(struct sched *s, const struct record *rec, struct err *err)
     case EV_SUPERSEDED: return 0;
     case EV_NOTIFIED: return apply_notified(s, rec);
     case EV_SETTINGS: return sched_party_apply(s, &rec->settings, err);
+    case EV_CRON: return sched_cron_apply(s, &rec->cron, err);
+    case EV_CRON_REMOVED: return sched_cron_apply_removed(s, &rec->cron_removed, err);
+    case EV_CRON_PASSED: return sched_cron_apply_passed(s, &rec->cron_passed, err);
     case EV_NODE_SEEN: return apply_node_seen(s, rec, err);
     case EV_NODE_STATE: return apply_node_state(s, rec, err);
     default:

@@ -442,13 +442,6 @@ bool sched_party_rank(const struct sched *s, const struct shape *shape, bool fai
 
 /* --- settings --- */
 
-static struct bytes own(struct bytes old, struct bytes text)
-{
-    char *copy = mem_copy(text.data, text.size);
-    free((char *)old.data);
-    return bytes_of(copy, text.size);
-}
-
 static unsigned depth_of(const struct party *p)
 {
     unsigned depth = 0;
@@ -517,8 +510,8 @@ int sched_party_apply(struct sched *s, const struct ev_settings *e, struct err *
     p->set.order = order;
     p->set.priority = e->priority;
     p->set.paused = e->paused != 0;
-    p->set.reason = own(p->set.reason, e->reason);
-    p->set.parent = own(p->set.parent, e->parent);
+    p->set.reason = sched_own(p->set.reason, e->reason);
+    p->set.parent = sched_own(p->set.parent, e->parent);
     p->set.total = e->total;
     s->limited = true;
     if ((kind == PARTY_QUEUE || kind == PARTY_ACCOUNT) && parent != p->parent) {

@@ -11,7 +11,7 @@
 enum tag {
     T_HEAD = 1,
     T_NAME,       /* of a queue, user, account, token or member: they keep their numbers */
-    T_RECORD,     /* RESOURCE, SETTINGS or CLASS, as the journal has it */
+    T_RECORD,     /* RESOURCE, SETTINGS, CRON or CLASS, as the journal has it */
     T_CLASS_MEAN, /* of the class before it */
     T_NODE,
     T_JOB,
@@ -198,6 +198,11 @@ static void put_vocabulary(struct writer *w)
             sched_party_settings_record(s, s->parties[kind].all[i], &r);
             put_record(w, &r);
         }
+    for (size_t i = 0; i < s->crons_count; i++) {
+        struct record r;
+        sched_cron_record(s, i, &r);
+        put_record(w, &r);
+    }
     for (uint32_t i = 0; i < s->classes_count; i++) {
         const struct class *c = &s->classes[i];
         struct record r = { .kind = EV_CLASS };
@@ -597,7 +602,7 @@ static int take_record(struct sched_restore *r, struct err *err)
     int rc = record_decode(&r->at, r->end, &rec, err);
     if (rc < 0)
         return rc;
-    NEED(rec.kind == EV_RESOURCE || rec.kind == EV_CLASS || rec.kind == EV_SETTINGS, "a record does not belong there");
+    NEED(rec.kind == EV_RESOURCE || rec.kind == EV_CLASS || rec.kind == EV_SETTINGS || rec.kind == EV_CRON, "a record does not belong there");
     return sched_apply(r->s, &rec, err);
 }
 

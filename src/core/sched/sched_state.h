@@ -71,6 +71,18 @@ struct shape {
     uint64_t eligible;           /* tasks that could run */
 };
 
+/* An entry of jobs that come again: sched_cron.c. */
+struct cron_entry {
+    struct bytes name;           /* owned, as all texts of it */
+    struct cron_settings set;
+    int64_t last_wall_ms;        /* due times up to this one have been dealt with */
+    job_id last;                 /* the job of the last one that was submitted; 0: none */
+    uint64_t submitted, passed;
+    enum cron_pass passed_for;   /* of the last one that was passed over */
+    int64_t passed_wall_ms;
+    struct bytes passed_text;
+};
+
 /* The first job that does not fit has a place kept for it: nothing may delay its start there. */
 struct reservation {
     const struct job *job;       /* NULL: there is none */
@@ -325,6 +337,9 @@ struct sched {
     struct demand **demands; size_t demands_count, demands_cap;
     char named[RES_NAMED_MAX][RES_NAME_BYTES];
 
+    struct cron_entry **crons; size_t crons_count, crons_cap; /* in order of their names */
+    uint64_t crons_changed;      /* how often any was set or removed; soft */
+
     struct job_page **pages; size_t pages_count, pages_cap;
     uint64_t job_last, jobs_live, jobs_open; /* in memory; not ended */
     uint64_t *ended; size_t ended_head, ended_count, ended_cap; /* ring of ended jobs, oldest first */
@@ -377,6 +392,21 @@ int64_t sched_order_key(const struct sched *s, const struct job *j);
 uint32_t sched_array_next(const struct array *a);                      /* next position to run; tasks if none */
 
 void sched_node_touched(struct sched *s, struct node *n);              /* what it has free, or whether it takes work, changed */
+struct bytes sched_own(struct bytes old, struct bytes text);           /* a copy; frees the old one */
+/* sched_cron.c */
+enum cron_turn { CRON_TURN_NONE, CRON_TURN_GO, CRON_TURN_REPLACE };
+void sched_cron_fini(struct sched *s);
+int sched_cron_apply(struct sched *s, const struct ev_cron *e, struct err *err);
+int sched_cron_apply_removed(struct sched *s, const struct ev_cron_removed *e, struct err *err);
+int sched_cron_apply_passed(struct sched *s, const struct ev_cron_passed *e, struct err *err);
+int sched_cron_apply_submitted(struct sched *s, const struct ev_submitted *e, struct err *err);
+void sched_cron_record(const struct sched *s, size_t i, struct record *r); /* borrows */
+void sched_cron_set(struct sched *s, const struct sched_event *ev, struct sched_result *result);
+void sched_cron_remove(struct sched *s, const struct sched_event *ev, struct sched_result *result);
+void sched_cron_pass(struct sched *s, const struct sched_event *ev, struct sched_result *result);
+/* Whether a submission may go on as its entry wants it; *q may get a dependency more. REPLACE: *before is to be cancelled first. */
+enum cron_turn sched_cron_turn(struct sched *s, struct job_request *q, job_id *before, struct sched_result *result);
+
 /* sched_party.c: limits and shares */
 struct refusal {                                                       /* one limit that keeps a shape out */
     const struct party *party;

@@ -282,6 +282,12 @@ uint64_t sched_view_hash(const struct sched *s)
     for (int kind = 0; kind < PARTY_KINDS; kind++)
         for (size_t i = 0; i < s->parties[kind].count; i++)
             hash = hash_party(hash, s->parties[kind].all[i]);
+    for (size_t i = 0; i < s->crons_count; i++) {
+        const struct cron_entry *c = s->crons[i];
+        hash = hash_number(hash, (uint64_t)c->last_wall_ms);
+        hash = hash_number(hash, c->last.n << 3 | (uint64_t)c->set.overlap << 1 | c->set.paused);
+        hash = hash_number(hash, c->submitted << 32 | c->passed);
+    }
     for (size_t i = 0; i < s->nodes_count; i++) {
         const struct node *n = s->nodes[i];
         hash = hash_number(hash, n->state | (uint64_t)n->runs_count << 8 | (uint64_t)n->waiting_count << 32);

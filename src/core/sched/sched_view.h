@@ -187,6 +187,21 @@ struct party_view {
     double ratio;                    /* (had + held) / weight: the smaller the sooner */
     double target, used;             /* among its siblings that have or want anything: by weight; of what they had. 0 .. 1 */
 };
+
+/* An entry of jobs that come again. */
+struct cron_view {
+    struct bytes name;
+    struct cron_settings settings;
+    int64_t last_wall_ms;            /* due times up to this one have been dealt with, or came before it was made */
+    job_id last; bool active;        /* the last one submitted, 0: none; it has not ended */
+    uint64_t submitted, passed;      /* due times */
+    enum cron_pass passed_for; int64_t passed_wall_ms; struct bytes passed_text; /* the last one passed over; CRON_PASS_NEVER: none was */
+};
+size_t sched_view_crons(const struct sched *s);                                       /* in order of their names */
+uint64_t sched_view_crons_changed(const struct sched *s);                             /* another number: some were set or removed since */
+void sched_view_cron(const struct sched *s, size_t i, struct cron_view *out);
+bool sched_view_cron_named(const struct sched *s, struct bytes name, struct cron_view *out);
+
 size_t sched_view_parties(const struct sched *s, enum party_kind kind);               /* numbers are 0 .. this - 1 */
 void sched_view_party(const struct sched *s, enum party_kind kind, uint32_t number, struct party_view *out);
 bool sched_view_party_named(const struct sched *s, enum party_kind kind, struct bytes name, struct party_view *out);

@@ -325,6 +325,118 @@ static void failures_are_retried_as_asked(void **state)
     end(&t);
 }
 
+static void cron_set(struct story *t, enum cron_overlap overlap, bool paused)
+{
+    struct cron_settings set = { .user = bytes_str("ada"), .schedule = bytes_str("* * * * *"), .zone = bytes_str("UTC"), .spec = bytes_str("{}"),
+                                 .overlap = overlap, .paused = paused };
+    struct sched_event ev = { .kind = SCHED_CRON_SET };
+    ev.cron.name = bytes_str("each");
+    ev.cron.actor = bytes_str("ada");
+    ev.cron.settings = &set;
+    step(t, ev);
+    assert_int_equal(t->result.err.code, ERR_OK);
+}
+
+static enum err_code due(struct story *t, int64_t due_wall_ms)
+{
+    submit(t, REQUEST(.cron = bytes_str("each"), .due_wall_ms = due_wall_ms));
+    return t->result.err.code;
+}
+
+static struct cron_view cron_of(struct story *t)
+{
+    struct cron_view v;
+    assert_true(sched_view_cron_named(t->s, bytes_str("each"), &v));
+    return v;
+}
+
+static void each_due_time_comes_once(void **state)
+{
+    (void)state;
+    struct story t;
+    begin(&t);
+    join(&t, 1, "a", 8);
+    assert_int_equal(due(&t, 2000000), ERR_NOT_FOUND);
+    buf_clear(&t.told);
+    cron_set(&t, CRON_SKIP, false);
+    told(&t, "cron.set name=\"each\" user=\"ada\" schedule=\"* * * * *\" zone=\"UTC\" spec=\"{}\" from_wall_ms=1001000 actor=\"ada\"\n");
+    cron_set(&t, CRON_SKIP, false); /* as it was */
+    told(&t, "");
+    assert_int_equal(due(&t, 1001000), ERR_CONFLICT); /* not after it was made */
+    assert_int_equal(due(&t, 2000000), ERR_OK);
+    assert_int_equal(t.result.job.n, 1);
+    told(&t, "job.submitted job=1 name=\"x\" cron=\"each\" due_wall_ms=2000000\n");
+    assert_int_equal(due(&t, 2000000), ERR_CONFLICT);
+    assert_int_equal(due(&t, 1900000), ERR_CONFLICT);
+    told(&t, "");
+    assert_true(cron_of(&t).active && cron_of(&t).last.n == 1);
+
+    assert_int_equal(due(&t, 2060000), ERR_OK); /* it still waits: skipped */
+    assert_int_equal(t.result.job.n, 0);
+    told(&t, "cron.passed name=\"each\" due_wall_ms=2060000 count=1 passed_for=1 text=\"job 1 has not ended\"\n");
+
+    cron_set(&t, CRON_WAIT, false);
+    buf_clear(&t.told);
+    assert_int_equal(due(&t, 2120000), ERR_OK);
+    assert_int_equal(state_of(&t, 2), JOB_BLOCKED);
+    assert_int_equal(due(&t, 2180000), ERR_OK);
+    assert_int_equal(state_of(&t, 3), JOB_BLOCKED);
+    tick(&t, 0);
+    finish(&t, 1, single(1, 1), REASON_EXIT, 1);
+    assert_int_equal(state_of(&t, 2), JOB_QUEUED); /* whatever became of the first */
+    assert_int_equal(state_of(&t, 3), JOB_BLOCKED);
+    tick(&t, 0);
+
+    cron_set(&t, CRON_ALLOW, false);
+    assert_int_equal(due(&t, 2240000), ERR_OK);
+    assert_int_equal(state_of(&t, 4), JOB_QUEUED);
+    tick(&t, 0);
+    start(&t, 1, single(4, 1));
+
+    cron_set(&t, CRON_REPLACE, false);
+    buf_clear(&t.told);
+    assert_int_equal(due(&t, 2300000), ERR_OK);
+    told(&t, "job.cancel job=4 task=- actor=\"ada\" reason=\"replaced by the next one of its entry\"\n"
+             "job.submitted job=5 name=\"x\" cron=\"each\" due_wall_ms=2300000\n-> KILL 4/-1/1\n");
+    assert_int_equal(state_of(&t, 5), JOB_QUEUED);
+    assert_int_equal(due(&t, 2360000), ERR_OK);
+    assert_int_equal(state_of(&t, 5), JOB_CANCELLED); /* it had not begun */
+
+    cron_set(&t, CRON_REPLACE, true);
+    assert_int_equal(due(&t, 2420000), ERR_CONFLICT); /* paused */
+    t.now_ms += 10000000;
+    cron_set(&t, CRON_REPLACE, false); /* goes on from now: what passed meanwhile is not made up for */
+    assert_int_equal(cron_of(&t).last_wall_ms, 1000000 + t.now_ms);
+    assert_int_equal(cron_of(&t).submitted, 6);
+    assert_int_equal(cron_of(&t).passed, 1);
+
+    /* What is refused before it comes leaves the one before it alone. */
+    assert_int_equal(due(&t, 1000001 + t.now_ms), ERR_OK);
+    uint64_t last = t.result.job.n;
+    submit(&t, REQUEST(.cron = bytes_str("each"), .due_wall_ms = 1000002 + t.now_ms, .priority = 10000000));
+    assert_int_equal(t.result.err.code, ERR_INVALID);
+    assert_int_equal(state_of(&t, last), JOB_QUEUED);
+
+    struct sched_event pass = { .kind = SCHED_CRON_PASS };
+    pass.cron_pass.name = bytes_str("each");
+    pass.cron_pass.due_wall_ms = 1000003 + t.now_ms;
+    pass.cron_pass.count = 7;
+    pass.cron_pass.passed_for = CRON_PASS_MISSED;
+    step(&t, pass);
+    assert_int_equal(cron_of(&t).passed, 8);
+    step(&t, pass);
+    assert_int_equal(t.result.err.code, ERR_CONFLICT);
+
+    struct sched_event gone = { .kind = SCHED_CRON_REMOVE };
+    gone.cron.name = bytes_str("each");
+    step(&t, gone);
+    assert_int_equal(sched_view_crons(t.s), 0);
+    assert_int_equal(state_of(&t, last), JOB_QUEUED);
+    step(&t, gone);
+    assert_int_equal(t.result.err.code, ERR_NOT_FOUND);
+    end(&t);
+}
+
 static void an_array_keeps_its_limit(void **state)
 {
     (void)state;
@@ -1282,6 +1394,7 @@ int main(void)
         cmocka_unit_test(a_job_runs),
         cmocka_unit_test(only_the_right_reporter_counts),
         cmocka_unit_test(failures_are_retried_as_asked),
+        cmocka_unit_test(each_due_time_comes_once),
         cmocka_unit_test(an_array_keeps_its_limit),
         cmocka_unit_test(tasks_wait_as_their_array_does),
         cmocka_unit_test(dependencies_open_and_close),
