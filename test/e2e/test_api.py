@@ -250,6 +250,21 @@ def concrete(path):
     return re.sub(r'\{\w+\}', lambda m: WORDS[m.group()], path)
 
 
+def test_entries_of_jobs_that_come_again(api):
+    entry = {'schedule': '30 2 29 2 *', 'zone': 'Europe/Berlin', 'overlap': 'wait', 'missed': 'all', 'job': {'command': ['true'], 'cpus': 2}}
+    made = api.call('PUT', '/v1/cron/leap day', entry).json()
+    assert made['changed'] and {key: made[key] for key in entry} == entry
+    assert [time.strftime('%m-%dT%H:%M', time.strptime(at[:16], '%Y-%m-%dT%H:%M')) for at in made['next']] == ['02-29T01:30'] * 3
+    assert api.call('PUT', '/v1/cron/leap day', {}).json()['changed'] is False
+    assert api.call('PUT', '/v1/cron/leap day', {'paused': True}).json()['next'] == []
+    assert [one['name'] for one in api.get('/v1/cron')['entries']] == ['leap day']
+    assert api.get('/v1/cron/leap day')['paused'] is True
+    api.refused(api.call('PUT', '/v1/cron/leap day', {'zone': 'Nowhere'}), 400, 'zone')
+    assert api.call('DELETE', '/v1/cron/leap day').json() == {'removed': True}
+    api.refused(api.call('DELETE', '/v1/cron/leap day'), 404, 'name')
+    api.refused(api.call('GET', '/v1/cron/leap day'), 404, 'name')
+
+
 @pytest.mark.parametrize('method,path,role', [r[:3] for r in ROUTES])
 def test_every_route_asks_who_is_there(api, method, path, role):
     open_answer = OPEN_ANSWERS.get((method, path), 200)
