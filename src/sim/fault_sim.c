@@ -32,7 +32,7 @@ enum bug bug_planted;
 enum what {
     W_MASTER_PUMP, W_MASTER_COMMIT, W_MASTER_RESTART, W_WORKER_PUMP, W_WORKER_COMMIT, W_WORKER_RESTART, W_LINK, W_DELIVER,
     W_SPAWNED, W_VACATED, W_WITHDRAWN, W_PROC_END, W_LEASE, W_ASK, W_ASKED, W_RENEWED,
-    W_BROKER, W_UNBLOCKED, W_CLIENT, W_FAULT, W_HEAL
+    W_BROKER, W_UNBLOCKED, W_CLIENT, W_CRON, W_FAULT, W_HEAL
 };
 
 struct happening {
@@ -126,6 +126,17 @@ struct party_book {
     uint64_t running, cpu, taken;           /* of open attempts */
 };
 
+/* The one entry of jobs that come again. */
+#define CRON_NAME "each"
+#define CRON_EACH_MS 30000  /* its due times are the multiples of this */
+#define CRON_AT_ONCE 4      /* of due times that were missed */
+struct cron_book {
+    bool there;
+    enum cron_overlap overlap;
+    int64_t last_wall_ms;   /* dealt with up to here */
+    uint64_t job;           /* the last one; 0: none */
+};
+
 struct class_book {
     uint32_t retries, tokens; /* of the one token there is */
     uint64_t cpu;
@@ -163,6 +174,7 @@ struct world {
     bool broker, http;         /* its faults; leases over HTTP */
     double unconfirmed;        /* messages whose confirm is lost: they are published again */
     int64_t blocked_until_ms;  /* an alarm: nothing can be published */
+    struct prng cron_prng;     /* likewise */
     struct prng snapshot_prng; /* its own, so that a seed's world is the same whatever is done about snapshots */
     struct buf snapshot;       /* of the journal up to snapshot_at */
     size_t snapshot_at;
@@ -176,6 +188,7 @@ struct world {
     struct task_book *tasks;
     struct job_book *jobs;
     struct class_book classes[256];
+    struct cron_book cron;
     struct party_book parties[PARTIES_BOOKED];
     size_t parties_count;
     struct named_resource token; /* of the job that is submitted */
@@ -437,6 +450,38 @@ static void read_ended(struct world *w, const struct ev_ended *e)
         violated(w, "I9: job %" PRIu64 " is tried again after its cancel", e->job);
 }
 
+/* Each due time is dealt with once, in order, and none is left out. */
+static void read_due(struct world *w, struct bytes name, int64_t due_wall_ms, uint32_t count)
+{
+    struct cron_book *c = &w->cron;
+    if (!c->there || !bytes_equal(name, bytes_str(CRON_NAME)))
+        violated(w, "I13: a due time of an entry that is not there");
+    if (due_wall_ms <= c->last_wall_ms)
+        violated(w, "I13: the due time %" PRId64 " comes after %" PRId64, due_wall_ms, c->last_wall_ms);
+    if (due_wall_ms / CRON_EACH_MS - c->last_wall_ms / CRON_EACH_MS != count)
+        violated(w, "I13: %u due times between %" PRId64 " and %" PRId64, count, c->last_wall_ms, due_wall_ms);
+    c->last_wall_ms = due_wall_ms;
+}
+
+static void read_cron(struct world *w, const struct ev_cron *e)
+{
+    if (w->cron.there && e->from_wall_ms < w->cron.last_wall_ms)
+        violated(w, "I13: an entry that was changed would come again");
+    w->cron = (struct cron_book){ true, (enum cron_overlap)e->overlap, e->from_wall_ms, e->last };
+}
+
+/* A job of the entry. */
+static void read_cron_job(struct world *w, const struct ev_submitted *e)
+{
+    struct cron_book *c = &w->cron;
+    read_due(w, e->cron, e->due_wall_ms, 1);
+    if (c->job && !job_book(w, c->job)->terminals && c->overlap == CRON_SKIP)
+        violated(w, "I13: job %" PRIu64 " came while job %" PRIu64 " had not ended", e->job, c->job);
+    if (c->job && !job_book(w, c->job)->terminals && !job_book(w, c->job)->cancelled && c->overlap == CRON_REPLACE)
+        violated(w, "I13: job %" PRIu64 " came and job %" PRIu64 " was not cancelled", e->job, c->job);
+    c->job = e->job;
+}
+
 static void read_record(struct world *w, const struct record *r)
 {
     w->stats.records++;
@@ -454,6 +499,8 @@ static void read_record(struct world *w, const struct record *r)
         j->tasks = r->submitted.tasks;
         j->class = r->submitted.class;
         j->retries = w->classes[r->submitted.class % 256].retries;
+        if (r->submitted.cron.size)
+            read_cron_job(w, &r->submitted);
         break;
     }
     case EV_ASSIGNED: {
@@ -481,6 +528,9 @@ static void read_record(struct world *w, const struct record *r)
         break;
     }
     case EV_ENDED: read_ended(w, &r->ended); break;
+    case EV_CRON: read_cron(w, &r->cron); break;
+    case EV_CRON_REMOVED: w->cron = (struct cron_book){ 0 }; break;
+    case EV_CRON_PASSED: read_due(w, r->cron_passed.name, r->cron_passed.due_wall_ms, r->cron_passed.count); break;
     case EV_CANCEL:
         if (r->cancel.task == TASK_ALL || r->cancel.task == TASK_SINGLE)
             job_book(w, s.job.n)->cancelled = true;
@@ -1596,6 +1646,88 @@ static void client_set(struct world *w, struct sched_event *ev, struct party_set
     }
 }
 
+/* What was done is answered when it is durable. */
+static void answer_later(struct world *w, const struct sched_event *ev, job_id job)
+{
+    struct op *op = mem_zero(1, sizeof *op);
+    op->kind = ev->kind;
+    op->job = job;
+    op->next = w->ops;
+    w->ops = op;
+    if (ev->kind == SCHED_SUBMIT) {
+        w->stats.jobs++;
+        w->stats.tasks += ev->submit.tasks ? ev->submit.tasks : 1;
+    }
+    gate_add_reply(w->gate, op, 0);
+    if (BUG(reply_before_commit))
+        answer(w, op);
+}
+
+/* --- jobs that come again: the master's shell --- */
+
+static int64_t cron_between(struct world *w, int64_t low, int64_t high) { return prng_between(&w->cron_prng, low, high); }
+
+static void cron_change(struct world *w, bool there)
+{
+    struct cron_settings set = { .user = bytes_str("ada"), .schedule = bytes_str("each"), .zone = bytes_str("UTC"), .spec = bytes_str("{}") };
+    struct sched_event ev = { .kind = there && prng_chance(&w->cron_prng, 0.1) ? SCHED_CRON_REMOVE : SCHED_CRON_SET };
+    struct sched_result result;
+    set.overlap = (enum cron_overlap)cron_between(w, 0, CRON_OVERLAPS - 1);
+    set.paused = prng_chance(&w->cron_prng, 0.2);
+    ev.cron.name = bytes_str(CRON_NAME);
+    ev.cron.settings = &set;
+    master_step(w, &ev, &result);
+}
+
+static void cron_due(struct world *w, int64_t due_wall_ms, bool again)
+{
+    struct sched_event ev = { .kind = SCHED_SUBMIT };
+    struct sched_result result;
+    ev.submit = (struct job_request){ .user = bytes_str("ada"), .queue = bytes_str("default"), .account = bytes_str(ACCOUNT_DEFAULT), .name = bytes_str(CRON_NAME),
+                                      .need.v[RES_CPU] = 500, .cron = bytes_str(CRON_NAME), .due_wall_ms = due_wall_ms };
+    master_step(w, &ev, &result);
+    if (w->failed || !w->alive)
+        return;
+    if (again && result.err.code == ERR_OK)
+        violated(w, "I13: the due time %" PRId64 " was taken again", due_wall_ms);
+    if (result.err.code == ERR_OK && result.job.n)
+        answer_later(w, &ev, result.job);
+}
+
+static void cron_pass(struct world *w, int64_t due_wall_ms, int64_t count)
+{
+    struct sched_event ev = { .kind = SCHED_CRON_PASS };
+    struct sched_result result;
+    ev.cron_pass.name = bytes_str(CRON_NAME);
+    ev.cron_pass.due_wall_ms = due_wall_ms;
+    ev.cron_pass.count = (uint32_t)count;
+    ev.cron_pass.passed_for = CRON_PASS_MISSED;
+    master_step(w, &ev, &result);
+}
+
+static void cron(struct world *w)
+{
+    struct cron_view v;
+    if (!w->alive || w->now_ms < w->paused_until_ms || w->store_low || gate_pending(w->gate) > 100000)
+        return;
+    bool there = sched_view_cron_named(w->sched, bytes_str(CRON_NAME), &v);
+    if (!there || prng_chance(&w->cron_prng, 0.1)) {
+        cron_change(w, there);
+        return;
+    }
+    int64_t last = v.last_wall_ms / CRON_EACH_MS, now = wall(w) / CRON_EACH_MS;
+    if (prng_chance(&w->cron_prng, 0.1))
+        cron_due(w, last * CRON_EACH_MS, true);
+    if (v.settings.paused)
+        return;
+    if (now - last > CRON_AT_ONCE) {
+        cron_pass(w, (now - 1) * CRON_EACH_MS, now - 1 - last);
+        last = now - 1;
+    }
+    for (; last < now && w->alive && !w->failed; last++)
+        cron_due(w, (last + 1) * CRON_EACH_MS, false);
+}
+
 static void client(struct world *w)
 {
     if (!w->alive || w->now_ms < w->paused_until_ms || gate_pending(w->gate) > 100000)
@@ -1628,18 +1760,7 @@ static void client(struct world *w)
     master_step(w, &ev, &result);
     if (result.err.code != ERR_OK)
         return;
-    struct op *op = mem_zero(1, sizeof *op);
-    op->kind = ev.kind;
-    op->job = ev.kind == SCHED_SUBMIT ? result.job : (job_id){ 0 };
-    op->next = w->ops;
-    w->ops = op;
-    if (ev.kind == SCHED_SUBMIT) {
-        w->stats.jobs++;
-        w->stats.tasks += ev.submit.tasks ? ev.submit.tasks : 1;
-    }
-    gate_add_reply(w->gate, op, 0);
-    if (BUG(reply_before_commit))
-        answer(w, op);
+    answer_later(w, &ev, ev.kind == SCHED_SUBMIT ? result.job : (job_id){ 0 });
 }
 
 /* --- faults --- */
@@ -1787,6 +1908,12 @@ static void happen(struct world *w, struct happening *h)
         if (w->faulty)
             plan(w, w->now_ms + between(w, 0, 6000), W_CLIENT, -1);
         break;
+    case W_CRON:
+        if (w->faulty) {
+            cron(w);
+            plan(w, w->now_ms + cron_between(w, 0, 40000), W_CRON, -1);
+        }
+        break;
     case W_FAULT: fault(w); break;
     case W_HEAL: heal(w); break;
     }
@@ -1881,6 +2008,7 @@ static void world_begin(struct world *w)
     w->broker = prng_chance(&w->broker_prng, 0.5);
     w->http = prng_chance(&w->broker_prng, 0.5);
     w->unconfirmed = prng_chance(&w->broker_prng, 0.5) ? prng_unit(&w->broker_prng) * 0.2 : 0;
+    prng_seed(&w->cron_prng, w->seed ^ 0x63726f6e);
     heap_init(&w->agenda, happening_before);
     draw_faults(w);
     w->faulty = true;
@@ -1911,6 +2039,8 @@ static void world_begin(struct world *w)
     plan(w, 10, W_CLIENT, -1);
     plan(w, between(w, 0, 20000), W_FAULT, -1);
     plan(w, FAULTY_MS, W_HEAL, -1);
+    if (prng_chance(&w->cron_prng, 0.5))
+        plan(w, cron_between(w, 0, 60000), W_CRON, -1);
     if (w->broker)
         plan(w, prng_between(&w->broker_prng, 0, 60000), W_BROKER, -1);
 }

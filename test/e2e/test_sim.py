@@ -42,6 +42,7 @@ PLANTED = {
     'limit_off_by_one': 4,
     'paused_runs': 4,
     'token_not_woken': 11,
+    'due_again': 2,
 }
 
 

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/bug.h"
 #include "core/sched/sched_state.h"
 
 /* The place of the name among the entries, or where it would be. */
@@ -102,7 +103,7 @@ int sched_cron_apply_removed(struct sched *s, const struct ev_cron_removed *e, s
 static struct cron_entry *due_entry(struct sched *s, struct bytes name, int64_t due_wall_ms, struct err *err)
 {
     struct cron_entry *c = named(s, name);
-    if (c && due_wall_ms > c->last_wall_ms)
+    if (c && (due_wall_ms > c->last_wall_ms || BUG(due_again)))
         return c;
     err_set(err, ERR_CORRUPT, c ? "a due time of \"%.*s\" was dealt with before" : "there is no entry \"%.*s\" of jobs that come again",
             (int)name.size, name.data);
@@ -226,7 +227,7 @@ void sched_cron_remove(struct sched *s, const struct sched_event *ev, struct sch
 
 static bool not_dealt_with(const struct cron_entry *c, int64_t due_wall_ms, struct sched_result *result)
 {
-    if (!c->set.paused && due_wall_ms > c->last_wall_ms)
+    if (!c->set.paused && (due_wall_ms > c->last_wall_ms || BUG(due_again)))
         return true;
     err_field(&result->err, ERR_CONFLICT, "name", NULL, c->set.paused ? "\"%.*s\" is paused" : "this due time of \"%.*s\" was dealt with before",
               (int)c->name.size, c->name.data);
