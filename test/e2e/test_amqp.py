@@ -41,6 +41,7 @@ BACK_S = 30          # after the broker's return jobs run again within
 ANSWER_MAX_S = 10    # a loop that waits for the broker waits for ever
 LAG_MAX_S = '0.05' if FULL else '1'  # one turn of the loop; one that waits for the broker takes seconds
 MANY = int(os.environ.get('ROTA_WORKERS', '1000' if FULL else '40'))
+OUTLIVES_A_CANCEL = 'sleep 120' if FULL else 'sleep 20'  # though word of it is lost or late several times
 LONG_JOBS = 4        # that run through the whole fault
 
 
@@ -392,8 +393,8 @@ def mixed_jobs(w, counter):
     ledger = {'env': {'LEDGER': w.ledger}, 'cpus': 0.2}
     jobs = {
         'short': w.job(), 'long': w.job(f'sleep {n % 7}'), 'fails': {**w.job('exit 3'), 'retries': 2, 'backoff': '0.2s'},
-        'array': {**w.job('sleep 0.1'), 'array': '1-10'}, 'cancelled': w.job('sleep 20'),
-        'cancelled array': {**w.job('sleep 20'), 'array': '1-10%4'},
+        'array': {**w.job('sleep 0.1'), 'array': '1-10'}, 'cancelled': w.job(OUTLIVES_A_CANCEL),
+        'cancelled array': {**w.job(OUTLIVES_A_CANCEL), 'array': '1-10%4'},
         'signal': {'command': ['sh', '-c', LEDGER_JOB % 'kill -9 $$'], **ledger},
     }
     ids = dict(zip(jobs, w.submit_many(jobs.values())))

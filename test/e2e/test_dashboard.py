@@ -13,6 +13,7 @@ from conftest import PATIENCE_S, ROTA, wait_for
 from test_api import Master
 
 HOSTILE = '<img src=x onerror=alert(1)>"\'&\u05d0\u05d1\u05d2 \u0627\u0644</script><script>alert(2)</script>'  # bidi controls the API refuses
+TOUCH_PX = 40
 TURNED = '\u202egnp.exe\u2066\u200b'
 
 
@@ -404,6 +405,76 @@ def test_queues(page, api):
     page.wait_text('Shares')
 
 
+def test_an_error_is_of_what_failed(page, api):
+    """One answer is refused and the others come: the page says so, keeps what it has, and is well again when that one is."""
+    job = submit(api, 'sleep 1000')
+    wait_state(api, job, 'running')
+    page.go('#/queues')
+    page.wait_text('Holds now')
+    page.run('window.fetched = window.fetch; window.fetch = (path, ...more) => path.startsWith("/v1/shares") ? Promise.reject(new TypeError("x")) : window.fetched(path, ...more)')
+    api.call('POST', f"/v1/jobs/{submit(api, 'true', queue='seen-beside-an-error', hold=True)}/cancel", {})
+    page.wait_text('the master does not answer', '.failure')
+    page.wait_text('seen-beside-an-error', '.queues')  # what came anew
+    page.wait_text('Holds now')                         # what was there
+    ended(api, submit(api, 'true'))
+    page.browser.idle(2.5)  # others have come again: that says nothing of this one
+    assert page.run('document.querySelectorAll(".failure").length') == 1
+    page.run('window.fetch = window.fetched')
+    page.click('.failure button')
+    page.wait('!document.querySelector(".failure")', 'the error goes')
+    api.call('POST', f'/v1/jobs/{job}/cancel', {})
+
+
+def test_a_job_says_what_would_do_and_what_let_it_in(page, api):
+    for _ in range(3):
+        ended(api, submit(api, "python3 -c 'b = bytearray(30_000_000)'", name='sized', mem='1G'))
+    job = submit(api, 'true', name='sized', mem='1G')
+    ended(api, job)
+    page.go(f'#/jobs/{job}')
+    suggestion = api.get(f'/v1/jobs/{job}')['suggestion']
+    page.wait_text(f'by {suggestion["runs"]} runs of this name', '.suggestion')
+    option = page.text('.suggestion code')
+    assert option == f'--mem {-(-suggestion["mem_bytes"] // 2**20)}M', option
+    page.wait_text('first that waited', '.timeline')
+
+
+def test_jobs_that_come_again(page, api):
+    page.go('#/cron')
+    page.wait_text('No job comes again')
+    made = api.call('PUT', '/v1/cron/' + HOSTILE[:30].replace('/', '-'), {'schedule': '30 2 29 2 *', 'zone': 'Europe/Berlin', 'job': {'command': ['./backup', HOSTILE]}}).json()
+    page.wait_text('30 2 29 2 *', '.cron')
+    page.wait_text('Europe/Berlin', '.cron')
+    assert page.run('document.querySelector(".cron tbody tr td").innerText') == made['name']
+    page.click('.cron button', 'Pause')
+    page.wait_text('rota cron pause ', '.dialog .command')
+    page.key('Enter')
+    page.wait_text('paused', '.cron')
+    entry = api.get('/v1/cron')['entries'][0]
+    assert entry['paused'] and entry['next'] == []
+    page.click('.cron button', 'Resume')
+    page.click('.dialog button', 'Resume')
+    page.wait_no_text('paused', '.cron')
+    page.click('.cron button', 'Remove')
+    page.click('.dialog button', 'Remove')
+    page.wait_text('No job comes again')
+    assert api.get('/v1/cron')['entries'] == []
+
+
+def test_gpu_use_is_shown_where_it_is_measured(page, api):
+    page.go('#/nodes/n1')
+    page.wait_text('Allocated, and used')
+    told = {'name': 'n1', 'capacity': {'gpus': 2}, 'allocated': {'gpus': 1}}
+    for measured, text in ((None, '1 of 2'), ({'count': 2, 'used': 0.5, 'mem_used_bytes': 0, 'mem_bytes': 1}, '1 of 2, 0.5 used')):
+        patch = f"""window.fetched ??= window.fetch; window.fetch = async (path, ...more) => {{ const answer = await window.fetched(path, ...more)
+            if (!path.endsWith('/v1/nodes/n1')) return answer
+            const node = await answer.json(); node.capacity.gpus = {told['capacity']['gpus']}; node.allocated.gpus = {told['allocated']['gpus']}
+            node.machine = {{ ...node.machine, gpus: {json.dumps(measured)} }}
+            return new Response(JSON.stringify(node), {{ headers: {{ 'Content-Type': 'application/json' }} }}) }}"""
+        page.run(f'(() => {{ {patch} }})()')
+        ended(api, *[submit(api, 'true') for _ in range(3)])  # the page asks anew
+        page.wait(f'[...document.querySelectorAll(".use small")].some(e => e.innerText === {json.dumps(text)})', text)
+
+
 def test_copy_where_there_is_no_clipboard(page, api):
     """At an address that is not secure, browsers give a page none: a selection is copied, or the text is shown."""
     page.go(f"#/nodes/{api.get('/v1/nodes')['nodes'][0]['name']}")
@@ -537,11 +608,15 @@ def test_every_page_fits(browser, api, width, dark):
     job = submit(api, 'echo hello', name='a-name-that-is-quite-long-' * 8)
     ended(api, job)
     assert page.run('document.documentElement.dataset.theme') == ('dark' if dark else 'light')
-    for hash_path in ('#/overview', '#/jobs', f'#/jobs/{job}', '#/nodes', '#/nodes/n1', '#/queues', '#/gantt', '#/failures', '#/events', '#/submit', '#/nothing'):
+    for hash_path in ('#/overview', '#/jobs', f'#/jobs/{job}', '#/nodes', '#/nodes/n1', '#/queues', '#/cron', '#/gantt', '#/failures', '#/events', '#/submit', '#/nothing'):
         page.go(hash_path)
         page.browser.idle(0.2)
         assert page.run('document.documentElement.scrollWidth <= innerWidth'), f'{hash_path} is too wide at {width}'
         assert page.run('document.querySelector(".main").innerText.trim().length > 5'), hash_path
+        if width < 600:  # what is touched: a finger is wider than a pointer
+            small = page.run("""[...document.querySelectorAll('button, .button, .nav a, input:not([type=checkbox]), select')].filter(e => e.getClientRects().length)
+                .map(e => [e.innerText || e.ariaLabel || e.placeholder, Math.round(e.getBoundingClientRect().height)]).filter(([, h]) => h < TOUCH_PX)""".replace('TOUCH_PX', str(TOUCH_PX)))
+            assert not small, f'{hash_path}: hard to touch: {small}'
     page.click('button[aria-label="Switch colours"]')
     assert page.run('document.documentElement.dataset.theme') == ('light' if dark else 'dark')
     page.check()

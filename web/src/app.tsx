@@ -15,6 +15,7 @@ import { JobPage } from './pages/job'
 import { Nodes, NodePage } from './pages/nodes'
 import { Queues } from './pages/queues'
 import { Gantt } from './pages/gantt'
+import { Cron } from './pages/cron'
 import { Failures } from './pages/failures'
 import { Events } from './pages/events'
 import { Submit } from './pages/submit'
@@ -26,6 +27,7 @@ function Page() {
     case 'jobs': return rest[0] ? <JobPage id={rest[0]} key={rest[0]} /> : <Jobs />
     case 'nodes': return rest[0] ? <NodePage name={rest[0]} key={rest[0]} /> : <Nodes />
     case 'queues': return <Queues />
+    case 'cron': return <Cron />
     case 'gantt': return <Gantt />
     case 'failures': return <Failures />
     case 'events': return <Events />

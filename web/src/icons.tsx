@@ -5,6 +5,7 @@ const PATHS: Record<string, string> = {
   jobs: 'M2 3.5h12M2 8h12M2 12.5h8',
   nodes: 'M2 2.5h12v4H2zM2 9.5h12v4H2zM4.5 4.5h.01M4.5 11.5h.01',
   queues: 'M2 3h8M2 6.3h12M2 9.6h6M2 13h10',
+  cron: 'M8 2a6 6 0 1 1 0 12 6 6 0 0 1 0-12M8 4.8V8l2.4 1.6',
   gantt: 'M2 3h5M5 6.3h6M4 9.6h8M9 13h5',
   failures: 'M8 2 14.5 13.5h-13zM8 6.5v3M8 11.5v.01',
   events: 'M1.5 8h3l2-5 3 10 2-5h3',

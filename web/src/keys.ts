@@ -10,6 +10,7 @@ export const PAGES: [key: string, page: string, label: string][] = [
   ['j', 'jobs', 'Jobs'],
   ['n', 'nodes', 'Nodes'],
   ['q', 'queues', 'Queues'],
+  ['r', 'cron', 'Cron'],
   ['t', 'gantt', 'Timeline'],
   ['f', 'failures', 'Failures'],
   ['e', 'events', 'Events'],

@@ -7,10 +7,11 @@ import type { Event, Node, Stats } from './types'
 
 export const stats = signal<Stats | null>(null)
 export const nodes = signal<Node[] | null>(null)
-export const failure = signal<unknown>(null) // the last fetch of these failed
 
-// Runs `fetch` when asked to, but not more often than every `pause` ms, never twice at a time, and not while nobody looks.
+// Runs `fetch` when asked to, but not more often than every `pause` ms, never twice at a time, and not while nobody looks. `failure` is why
+// the last one failed: of this fetch, since another one that succeeds says nothing of it.
 export function refresher(fetch: () => Promise<void>, pause: () => number) {
+  const failure = signal<unknown>(null)
   let busy = false, wanted = false, timer = 0, last = -1e9
   const run = async () => {
     timer = 0
@@ -33,7 +34,7 @@ export function refresher(fetch: () => Promise<void>, pause: () => number) {
     if (!busy && !timer) timer = window.setTimeout(run, Math.max(0, last + pause() - performance.now()))
   }
   document.addEventListener('visibilitychange', () => wanted && ask())
-  return ask
+  return Object.assign(ask, { failure })
 }
 
 export const askStats = refresher(async () => void (stats.value = await get<Stats>('/v1/stats')), () => 1000)

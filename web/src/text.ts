@@ -19,6 +19,12 @@ export function bytes(n: number): string {
   return `${n < 10 ? n.toFixed(1) : Math.round(n)} ${'KMGTP'[unit]}iB`
 }
 
+// As the command line reads it, and not less.
+export const size = (n: number) => (n % 2 ** 30 === 0 ? `${n / 2 ** 30}G` : n >= 2 ** 20 ? `${Math.ceil(n / 2 ** 20)}M` : String(n))
+
+// Long names, with their ends: there names differ.
+export const middle = (text: string, most: number) => (text.length <= most ? text : `${text.slice(0, Math.ceil((most - 1) / 2))}…${text.slice(text.length - Math.floor((most - 1) / 2))}`)
+
 export const cpus = (n: number) => (Number.isInteger(n) ? number(n) : n.toFixed(n < 10 ? 2 : 1).replace(/0$/, ''))
 
 export function duration(s: number): string {

@@ -17,6 +17,8 @@ export type JobDetail = Job & {
   after: { job: number; when: string }[]; after_left: number; retry_of: number | null
   command?: string[]; env?: Record<string, string>; labels?: Record<string, string>
   workdir?: string | null; stdin?: string | null; stdout?: string | null; stderr?: string | null
+  cron?: string | null; cron_due?: Time
+  suggestion: { runs: number; ooms: number; mem_max_bytes: number; mem_bytes: number; cpus_max: number | null; cpus: number | null } | null
   image?: string | null; overlap_never?: boolean; stdout_tail?: string; stderr_tail?: string
 }
 export type Task = {
@@ -57,6 +59,12 @@ export type Limits = { running: number | null; cpus: number | null; mem_bytes: n
 export type QueueSettings = { limits: Limits; weight: number | null; order: string | null; priority: number; paused: boolean; reason: string | null }
 export type Queue = { name: string; jobs: Counts; tasks: Counts; settings: QueueSettings }
 export type Share = { account: string; user: string | null; weight: number; target_share: number; used_share: number; held_now: number; waiting: number }
+export type CronEntry = {
+  name: string; user: string; schedule: string; zone: string; overlap: string; missed: string; paused: boolean
+  last_job: number | null; last_job_open: boolean; submitted: number; passed: number
+  last_passed: { due: string; reason: string; text: string | null } | null
+  next: string[]; problem: string | null; job: { command?: string[] }
+}
 export type Stats = {
   version: string; epoch: number; started_at: string; ready: boolean; job_last: number
   jobs: Counts; tasks: Counts; nodes: Counts

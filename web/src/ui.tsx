@@ -68,6 +68,17 @@ export function Failure({ of, again }: { of: unknown; again?: () => void }) {
   )
 }
 
+type Asked = (() => void) & { failure: { value: unknown } }
+
+// In the place of what is not there yet.
+export const Wait = ({ for: ask }: { for: Asked }) => (ask.failure.value ? <Failure of={ask.failure.value} again={ask} /> : <Loading />)
+
+// Beside what is there already: some of it could not be fetched anew.
+export function Stale({ of }: { of: Asked[] }) {
+  const failed = of.filter((ask) => ask.failure.value !== null)
+  return failed.length ? <Failure of={failed[0].failure.value} again={() => failed.forEach((ask) => ask())} /> : null
+}
+
 export const Loading = () => <div class="loading" aria-busy="true">Loading…</div>
 
 // Where the page is not at a secure address there is no clipboard to write to: a selection is copied instead.

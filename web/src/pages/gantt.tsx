@@ -4,7 +4,7 @@ import { get } from '../api'
 import { onEvents } from '../live'
 import { go, href, route, setQuery } from '../router'
 import { now } from '../state'
-import { clock, duration, plain, plural, stamp } from '../text'
+import { clock, duration, middle, plain, plural, stamp } from '../text'
 import { colour, theme } from '../theme'
 import type { Event } from '../types'
 import { Empty, Failure, Loading } from '../ui'
@@ -136,8 +136,7 @@ export function Gantt() {
       pen.fillStyle = line
       pen.fillRect(0, row.y + row.lanes * LANE + GAP / 2 - 1, width, 1)
       pen.fillStyle = text
-      const name = plain(row.node)
-      pen.fillText(name.length > 19 ? name.slice(0, 18) + '…' : name, 12, row.y + LANE / 2 - 1)
+      pen.fillText(middle(plain(row.node), width < 600 ? 9 : 19), 12, row.y + LANE / 2 - 1)
     }
     const colours = Object.fromEntries(Object.entries(COLOURS).map(([s, name]) => [s, colour(name)]))
     for (const { bar, y } of plan.placed) {
@@ -167,7 +166,8 @@ export function Gantt() {
   }
   const move = (e: MouseEvent) => {
     const bar = at(e)
-    setTip(bar ? { x: e.clientX + 12, y: e.clientY + 12, text: `job ${bar.id}${bar.state === 'planned' ? '' : `, attempt ${bar.attempt}`}\n${bar.state.replace(/_/g, ' ')}${bar.reason ? ` (${bar.reason})` : ''}\n${stamp(new Date(bar.from).toISOString())}, ${duration(((bar.to ?? today) - bar.from) / 1000)}\n${plain(bar.node)}` } : null)
+    const row = e.offsetX < leftOf(box.current!.clientWidth) && plan.rows.find((r) => e.offsetY >= r.y && e.offsetY < r.y + r.lanes * LANE)
+    setTip(row ? { x: e.clientX + 12, y: e.clientY + 12, text: plain(row.node) } : bar ? { x: e.clientX + 12, y: e.clientY + 12, text: `job ${bar.id}${bar.state === 'planned' ? '' : `, attempt ${bar.attempt}`}\n${bar.state.replace(/_/g, ' ')}${bar.reason ? ` (${bar.reason})` : ''}\n${stamp(new Date(bar.from).toISOString())}, ${duration(((bar.to ?? today) - bar.from) / 1000)}\n${plain(bar.node)}` } : null)
   }
   return (
     <div class="page full">

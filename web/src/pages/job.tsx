@@ -8,7 +8,7 @@ import { Chart } from '../chart'
 import { LogView } from '../log'
 import { go, href } from '../router'
 import { now, refresher } from '../state'
-import { bytes, clock, cpus, duration, ending, number, plain, plural, quote, since, stamp } from '../text'
+import { bytes, clock, cpus, duration, ending, number, plain, plural, quote, since, size, stamp } from '../text'
 import type { Attempt, Estimate, Event, Job, JobDetail, Task, TaskPage, Usage, UsagePoint, Why } from '../types'
 import { Command, Copy, Dialog, Empty, Failure, Loading, Panel, Parts, State, Text, VirtualList, toast, useFetch } from '../ui'
 import { STATES } from './jobs'
@@ -59,6 +59,12 @@ function useJob(id: string) {
 
 // --- what became of it ---
 
+// What let an attempt go (RULE_LIST), followed by the job that it passed.
+const RULES: Record<string, string> = {
+  turn: 'first that waited', passed: 'passed one without room', in_time: 'ends before a kept place is needed', beside: 'fits beside a kept place',
+  planned: 'its planned place', unplanned: 'delays none with a place', ahead: 'sent ahead: short',
+}
+
 function Timeline({ shown }: { shown: Shown }) {
   const { job, attempts } = shown
   if (!attempts.length) return <Empty title="Not started yet">It was submitted {stamp(job.submitted_at)}.</Empty>
@@ -74,12 +80,13 @@ function Timeline({ shown }: { shown: Shown }) {
         return (
           <div class="lane" key={`${a.task}.${a.attempt}`}>
             <span>{a.task !== null && !shown.task ? <a href={href('jobs', `${job.id}_${a.task}`)}>{job.id}_{a.task}</a> : `attempt ${a.attempt}`}</span>
-            <span class="rail" title={`assigned ${stamp(a.assigned_at)}${a.rule ? ` (${a.rule.replace(/_/g, ' ')}${a.over ? `: job ${a.over} had no room` : ''})` : ''}\nstarted ${stamp(a.started_at)}\nended ${stamp(a.ended_at)}`}>
+            <span class="rail" title={`assigned ${stamp(a.assigned_at)}\nstarted ${stamp(a.started_at)}\nended ${stamp(a.ended_at)}`}>
               {a.assigned_at && a.started_at && <i class="wait" style={{ left: at(a.assigned_at), width: width(a.assigned_at, a.started_at) }} />}
               {(a.started_at || a.assigned_at) && <i class={`s-${state}`} style={{ left: at(a.started_at ?? a.assigned_at), width: width(a.started_at ?? a.assigned_at, a.ended_at) }} />}
             </span>
             <span>
               {a.node ? <a href={href('nodes', a.node)}><Text of={a.node} /></a> : '–'} <small class={a.reason ? 'bad' : 'muted'}>{a.ended_at ? `${ending(a)} · ${duration(a.run_s)}` : a.started_at ? duration(since(a.started_at, new Date(now.value).toISOString())) : 'dispatched'}</small>
+              {a.rule && <small class="muted rule">{RULES[a.rule] ?? a.rule.replace(/_/g, ' ')}{a.over ? <>: <a href={href('jobs', a.over)}>job {a.over}</a></> : null}</small>}
               {a.may_have_run && <small class="warn" title="Nobody saw how it ended; it may have had effects."> may have run</small>}
             </span>
           </div>
@@ -166,7 +173,7 @@ function UsageCurves({ usage }: { usage: Usage }) {
   )
 }
 
-function UsagePanel({ usage }: { usage: Usage }) {
+function UsagePanel({ usage, job }: { usage: Usage; job: JobDetail }) {
   const { requested } = usage
   const rows: [string, number, number, string][] = []
   if (usage.run_s > 0) rows.push(['CPU', usage.cpu_s / usage.run_s, requested.cpus, `${cpus(usage.cpu_s / usage.run_s)} of ${cpus(requested.cpus)} on average`])
@@ -179,7 +186,21 @@ function UsagePanel({ usage }: { usage: Usage }) {
           {rows.map(([name, used, asked, text]) => <><span>{name}</span><span class="meter" title={text}><i class="fill" style={{ width: `${asked > 0 ? Math.min(100, (100 * used) / asked) : 0}%` }} /></span><small class={asked > 0 && used > asked ? 'bad' : 'muted'}>{text}</small></>)}
         </div>
       )}
+      <SuggestionLine job={job} />
     </Panel>
+  )
+}
+
+// What earlier runs of this name needed, where it is not what was asked for.
+function SuggestionLine({ job }: { job: JobDetail }) {
+  const s = job.suggestion
+  if (!s) return null
+  const options = [s.mem_bytes !== job.mem_bytes && `--mem ${size(s.mem_bytes)}`, s.cpus !== null && s.cpus !== job.cpus && `--cpus ${s.cpus}`].filter(Boolean).join(' ')
+  if (!options) return null
+  return (
+    <p class="suggestion">
+      <Command line={options} /> <span class="muted">would do, by {plural(s.runs, 'run')} of this name: at most {bytes(s.mem_max_bytes)}{s.cpus_max !== null && ` and ${cpus(s.cpus_max)} CPU`} were used{s.ooms > 0 && `; ${s.ooms} ran out of memory`}.</span>
+    </p>
   )
 }
 
@@ -195,6 +216,7 @@ function Facts({ job }: { job: JobDetail }) {
     ['Retries', job.retries > 0 && String(job.retries)],
     ['Array', job.array && `${number(job.tasks)} tasks from ${job.first}${job.step && job.step > 1 ? `, step ${job.step}` : ''}${job.limit ? `, at most ${job.limit} at once` : ''}`],
     ['After', job.after.length > 0 && job.after.map((a) => <span key={a.job}><a href={href('jobs', a.job)}>{a.job}</a> ({a.when}) </span>)],
+    ['Comes by', job.cron && <><a href="#/cron"><Text of={job.cron} /></a>, due {stamp(job.cron_due)}</>],
     ['Run again from', job.retry_of !== null && <a href={href('jobs', job.retry_of)}>job {job.retry_of}</a>],
     ['Begin, deadline', (job.begin_at || job.deadline_at) && `${stamp(job.begin_at)}, ${stamp(job.deadline_at)}`],
     ['Submitted', stamp(job.submitted_at)], ['Started', stamp(job.started_at)], ['Ended', stamp(job.ended_at)],
@@ -317,7 +339,7 @@ export function JobPage({ id }: { id: string }) {
       {job.array && !task ? <Tasks job={job} id={String(job.id)} /> : <LogView id={selectorPath(id)} attempts={attempts} live={state === 'running'} />}
       <div class="columns">
         <Panel title="Job" aside={<Copy text={`rota show ${id}`} label="Copy command" />}><Facts job={job} /></Panel>
-        <UsagePanel usage={shown.usage} />
+        <UsagePanel usage={shown.usage} job={job} />
       </div>
       <UsageCurves usage={shown.usage} />
       <Panel title="Events"><div class="flush overflow"><JobEvents id={String(job.id)} version={version} /></div></Panel>

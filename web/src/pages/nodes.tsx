@@ -5,7 +5,7 @@ import { get } from '../api'
 import { useKeys, useNow } from '../keys'
 import { onEvents } from '../live'
 import { go, href, route, setQuery } from '../router'
-import { failure, nodes, now, refresher, watchNodes } from '../state'
+import { askNodes, nodes, now, refresher, watchNodes } from '../state'
 import { bytes, cpus, duration, number, plain, plural, since, stamp } from '../text'
 import type { Node } from '../types'
 import { Copy, Empty, Failure, Loading, Meter, Panel, State, Text, VirtualList } from '../ui'
@@ -47,11 +47,11 @@ export function Nodes() {
   for (const n of list ?? []) counts[n.state] = (counts[n.state] ?? 0) + 1
   const shown = (list ?? []).filter((n) => (state ? n.state === state : n.state !== 'removed') && n.name.toLowerCase().includes(name))
   useKeys({ j: () => cursor.set(Math.min(shown.length - 1, cursor.now() + 1)), k: () => cursor.set(Math.max(0, cursor.now() - 1)), Enter: () => shown[cursor.now()] && go(href('nodes', shown[cursor.now()].name)), Escape: () => cursor.set(-1) })
-  if (!list) return <div class="page">{failure.value ? <Failure of={failure.value} /> : <Loading />}</div>
+  if (!list) return <div class="page">{askNodes.failure.value ? <Failure of={askNodes.failure.value} again={askNodes} /> : <Loading />}</div>
   return (
     <div class="page full">
       <h1 class="hidden">Nodes</h1>
-      {failure.value !== null && <Failure of={failure.value} />}
+      {askNodes.failure.value !== null && <Failure of={askNodes.failure.value} again={askNodes} />}
       <div class="filters">
         <div class="tabs" role="tablist">
           <button class={state ? '' : 'on'} onClick={() => setQuery({ state: null })}>all <b>{number(list.length - (counts.removed ?? 0))}</b></button>

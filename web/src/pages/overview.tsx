@@ -5,13 +5,13 @@ import { signal } from '@preact/signals'
 import { get } from '../api'
 import { Chart } from '../chart'
 import { go, href } from '../router'
-import { failure, nodes, refresher, stats, watchNodes } from '../state'
+import { askNodes, askStats, nodes, refresher, stats, watchNodes } from '../state'
 import { onEvents } from '../live'
 import { brief, bytes, cpus, duration, number, plain, plural, short } from '../text'
 import { colour, theme } from '../theme'
 import type { Node, Stats } from '../types'
 import { PendingByReason, askPending } from './queues'
-import { Empty, Failure, Loading, Meter, Panel, State } from '../ui'
+import { Empty, Meter, Panel, Stale, State, Wait } from '../ui'
 
 type Minute = { at: string; submitted: number; started: number; succeeded: number; failed: number; wait_p50_s: number | null; wait_p90_s: number | null; wait_p99_s: number | null }
 
@@ -32,10 +32,10 @@ function Health({ s }: { s: Stats }) {
     <div class="tiles">
       <Tile label="Nodes ready" value={<>{number(ready)}<small> / {number(total)}</small></>} tone={bad ? 'bad' : ready ? 'good' : 'warn'} to="#/nodes"
         note={bad ? `${plural(bad, 'node')} in trouble` : ready ? 'all well' : 'nothing can run'} />
-      <Tile label="Running" value={short(s.tasks.running ?? 0)} note={s.tasks.uncertain ? `${number(s.tasks.uncertain)} uncertain` : plural(s.tasks.dispatched ?? 0, 'dispatched', 'dispatched')}
+      <Tile label="Tasks running" value={short(s.tasks.running ?? 0)} note={s.tasks.uncertain ? `${number(s.tasks.uncertain)} uncertain` : plural(s.tasks.dispatched ?? 0, 'dispatched', 'dispatched')}
         tone={s.tasks.uncertain ? 'warn' : ''} to="#/jobs?state=running" />
-      <Tile label="Queued" value={short(s.tasks.queued ?? 0)} note={later ? `${short(later)} held or blocked` : plural(s.scheduler.shapes, 'shape')} to="#/jobs?state=queued" />
-      <Tile label="Failed" value={short(s.tasks.failed ?? 0)} note={`of ${short(s.totals.submitted)} submitted`} tone={s.tasks.failed ? 'warn' : ''} to="#/failures" />
+      <Tile label="Tasks queued" value={short(s.tasks.queued ?? 0)} note={later ? `${short(later)} held or blocked` : plural(s.scheduler.shapes, 'shape')} to="#/jobs?state=queued" />
+      <Tile label="Tasks failed" value={short(s.tasks.failed ?? 0)} note={`of ${short(s.totals.submitted)} submitted`} tone={s.tasks.failed ? 'warn' : ''} to="#/failures" />
       <Tile label="Commit" value={duration(s.store.commit_s_last)} note={`worst ${duration(s.store.commit_s_max)}`} tone={s.store.errors ? 'bad' : s.store.commit_s_last > 0.25 ? 'warn' : ''} />
       <Tile label="Store" value={bytes(s.store.bytes)} note={s.store.low ? 'disk nearly full' : `${bytes(s.store.free_bytes)} free`} tone={s.store.low ? 'bad' : ''} />
       <Tile label="Bus" value={s.bus.up ? 'up' : 'down'} note={s.bus.kind} tone={s.bus.up ? 'good' : 'bad'} />
@@ -147,7 +147,7 @@ function Heat({ list, of }: { list: Node[]; of: (typeof RESOURCES)[number] }) {
 
 function HeatMap() {
   const list = nodes.value
-  if (!list) return failure.value ? <Failure of={failure.value} /> : <Loading />
+  if (!list) return <Wait for={askNodes} />
   const shown = list.filter((n) => n.state !== 'removed')
   if (!shown.length)
     return <Empty title="No node has joined yet">Start a worker on a machine: <code>rota worker --bus …</code>, or a cluster on this one: <code>rota up --workers 2</code>.</Empty>
@@ -158,12 +158,12 @@ function HeatMap() {
 const per = (pick: (m: Minute) => number | null) => history.value!.map(pick)
 const times = () => history.value!.map((m) => Date.parse(m.at) / 1000)
 
-const Throughput = () => !history.value ? <Loading /> : (
+const Throughput = () => !history.value ? <Wait for={askHistory} /> : (
   <Chart label="Attempts per minute" x={times()} kind="bars" say={short}
     lines={[{ name: 'started', colour: 'running', values: per((m) => m.started) }, { name: 'succeeded', colour: 'good', values: per((m) => m.succeeded) }, { name: 'failed', colour: 'bad', values: per((m) => m.failed) }]} />
 )
 
-const Waits = () => !history.value ? <Loading /> : (
+const Waits = () => !history.value ? <Wait for={askHistory} /> : (
   <Chart label="From submission to start" x={times()} say={brief}
     lines={[{ name: 'p50', colour: 'running', values: per((m) => m.wait_p50_s) }, { name: 'p90', colour: 'held', values: per((m) => m.wait_p90_s) }, { name: 'p99', colour: 'bad', values: per((m) => m.wait_p99_s) }]} />
 )
@@ -182,7 +182,8 @@ export function Overview() {
   return (
     <div class="page overview">
       <h1 class="hidden">Overview</h1>
-      {s ? <Health s={s} /> : failure.value ? <Failure of={failure.value} /> : <Loading />}
+      {s ? <Health s={s} /> : <Wait for={askStats} />}
+      {s && <Stale of={[askStats, askNodes, askPending, askHistory]} />}
       <Panel title="Nodes" aside={<span class="legend"><span><i class="l-alloc" />allocated</span><span><i class="l-used" />used</span></span>} class="wide-panel"><HeatMap /></Panel>
       <div class="columns three">
         <Panel title="Waiting, by reason"><PendingByReason /></Panel>

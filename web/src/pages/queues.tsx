@@ -3,10 +3,10 @@ import { useEffect } from 'preact/hooks'
 import { signal } from '@preact/signals'
 import { get } from '../api'
 import { onEvents } from '../live'
-import { failure, refresher } from '../state'
+import { refresher } from '../state'
 import { bytes, duration, plain, plural, short } from '../text'
 import type { Queue, QueueSettings, Share } from '../types'
-import { Empty, Failure, Loading, Panel, Parts, Text } from '../ui'
+import { Empty, Panel, Parts, Stale, Text, Wait } from '../ui'
 import { STATES } from './jobs'
 
 export type Pending = { reasons: { reason: string; text: string; tasks: number }[]; queues: { name: string; waiting: Record<string, number>; oldest_wait_s: number }[] }
@@ -42,11 +42,11 @@ export function Queues() {
   }, [])
   const list = queues.value
   const waits = new Map((pending.value?.queues ?? []).map((q) => [q.name, q]))
-  if (!list) return <div class="page">{failure.value ? <Failure of={failure.value} again={askQueues} /> : <Loading />}</div>
+  if (!list) return <div class="page"><Wait for={askQueues} /></div>
   return (
     <div class="page">
       <h1 class="hidden">Queues</h1>
-      {failure.value !== null && <Failure of={failure.value} again={askQueues} />}
+      <Stale of={[askQueues, askPending]} />
       <Panel title="Queues" aside={plural(list.length, 'queue')}>
         {!list.length ? <Empty title="No queue has jobs yet">A queue is there as soon as a job names it: <code>rota submit --queue night -- …</code></Empty> : (
           <div class="flush overflow">
@@ -78,7 +78,8 @@ export function Queues() {
       </Panel>
       <Panel title="Waiting, by reason"><PendingByReason /></Panel>
       <Panel title="Shares" aside="used beside target, within each account">
-        {!shares.value ? (failure.value ? <Failure of={failure.value} again={askShares} /> : <Loading />)
+        {shares.value && <Stale of={[askShares]} />}
+        {!shares.value ? <Wait for={askShares} />
           : !shares.value.length ? <Empty title="Nobody has a share yet">Who submits jobs is listed here, with what was used beside what is due.</Empty> : (
           <div class="flush overflow">
             <table class="grid">
@@ -101,7 +102,7 @@ export function Queues() {
 
 export function PendingByReason() {
   const p = pending.value
-  if (!p) return failure.value ? <Failure of={failure.value} again={askPending} /> : <Loading />
+  if (!p) return <Wait for={askPending} />
   if (!p.reasons.length) return <Empty title="Nothing waits">What is submitted starts at once.</Empty>
   const most = Math.max(...p.reasons.map((r) => r.tasks))
   const oldest = Math.max(0, ...p.queues.map((q) => q.oldest_wait_s))
