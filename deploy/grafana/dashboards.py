@@ -83,6 +83,10 @@ SCHEDULING = [
         ('Waits', 'heat', 's', 'How many tasks started after which wait.', heat('rota_queue_wait_seconds', QUEUE)),
         ('Starts by queue', 'lines', 'ops', 'First attempts started a second.', [(rate('rota_queue_wait_seconds_count' + QUEUE, 'queue'), '{{queue}}')]),
     ]),
+    ('Jobs that come again', [
+        ('Due times', 'lines', 'none', 'An hour, by what became of them: refused is to be looked at.', [('3600 * ' + rate('rota_cron_due_total', 'result'), '{{result}}')]),
+        ('Entries', 'lines', 'none', 'Those that are not paused.', [('sum(rota_cron_entries)', 'entries')]),
+    ]),
     ('The scheduler', [
         ('From decision to start', 'lines', 's', 'How long a placed task takes to start.', quantiles('rota_dispatch_seconds')),
         ('Estimates are off by', 'lines', 's', 'Distance between the expected and the real end of attempts.', quantiles('rota_run_estimate_error_seconds')),

@@ -53,6 +53,7 @@ struct ride {
 /* Plain numbers for the metrics, counted where it happens and shown when somebody asks. */
 struct master_counts {
     uint64_t node_changes[NODE_STATES];
+    uint64_t cron_due[CRON_PASSES];    /* NEVER: a job was submitted */
     uint64_t http_classes[5];          /* answers by hundreds of their status */
     uint64_t messages_in, messages_out, bytes_in, bytes_out, heartbeats;
     struct metric_series **waits;      /* by queue; NULL: not used yet */

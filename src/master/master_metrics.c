@@ -35,6 +35,10 @@ void metrics_count(struct master *m, const struct gate_batch *batch)
             metric_observe(M_RUN_SECONDS, (double)r->ended.run_ms / 1000);
         else if (r->kind == EV_NODE_STATE && r->node_state.state < NODE_STATES)
             m->counts.node_changes[r->node_state.state]++;
+        else if (r->kind == EV_SUBMITTED && r->submitted.cron.size)
+            m->counts.cron_due[CRON_PASS_NEVER]++;
+        else if (r->kind == EV_CRON_PASSED)
+            m->counts.cron_due[r->cron_passed.passed_for] += r->cron_passed.count;
     }
 }
 
@@ -263,6 +267,21 @@ void api_sd_prometheus(struct exchange *x)
     exchange_reply_now(x, 200, "application/json");
 }
 
+static void crons_refresh(const struct master *m)
+{
+    size_t active = 0;
+    for (size_t i = 0; i < sched_view_crons(m->sched); i++) {
+        struct cron_view v;
+        sched_view_cron(m->sched, i, &v);
+        active += !v.settings.paused;
+    }
+    metric_set(M_CRON_ENTRIES, (double)active);
+    metric_total_label(M_CRON_DUE, "submitted", (double)m->counts.cron_due[CRON_PASS_NEVER]);
+    metric_total_label(M_CRON_DUE, "overlap", (double)m->counts.cron_due[CRON_PASS_OVERLAP]);
+    metric_total_label(M_CRON_DUE, "missed", (double)m->counts.cron_due[CRON_PASS_MISSED]);
+    metric_total_label(M_CRON_DUE, "refused", (double)m->counts.cron_due[CRON_PASS_REFUSED]);
+}
+
 void metrics_refresh(struct master *m)
 {
     struct sched_stats s;
@@ -275,4 +294,5 @@ void metrics_refresh(struct master *m)
     transport_refresh(m);
     http_refresh(m);
     notify_metrics(m);
+    crons_refresh(m);
 }

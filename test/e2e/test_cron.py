@@ -10,13 +10,13 @@ import time
 import pytest
 
 from conftest import PATIENCE_S, wait_for
-from parts import Parts
 from preload import WallClock
+from test_metrics import Watched
 
 MINUTE = 60
 
 
-class Cron(Parts):
+class Cron(Watched):
     """A master whose wall clock is ours, and a worker that only pretends to run. The clock stands a while before a full minute, so that
     none comes by itself."""
 
@@ -224,9 +224,11 @@ def test_a_job_that_is_refused_is_told(cron):
     c.come(0)
     entry = wait_for(lambda: c.entry()['passed'] and c.entry(), 'not passed')
     assert entry['last_passed']['reason'] == 'refused' and 'full' in entry['last_passed']['text'], entry
+    assert c.value('rota_cron_due_total{result="refused"}') == 1 and c.value('rota_cron_due_total{result="submitted"}') == 0
     c.ok('queue', 'set', 'full', '--pending', 'none')
     c.come(1)
     submitted(c, 1)
+    assert c.value('rota_cron_due_total{result="submitted"}') == 1 and c.value('rota_cron_entries') == 1
 
 
 def test_wrong_entries(cron):

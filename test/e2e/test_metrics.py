@@ -248,9 +248,10 @@ def test_everything_moves(watched):
     wait_for(with_the_node_ready, 'the use of CPUs does not move')
     stream.close()
     moved_worker = samples(watched.worker_text(1))
-    elsewhere = {  # move in the next tests, in test_notify.py, test_plan.py and test_hostile_input.py
+    elsewhere = {  # move in the next tests, in test_cron.py, test_notify.py, test_plan.py and test_hostile_input.py
         ('MASTER', 'rota_store_low'), ('WORKER', 'rota_worker_disk_low'), ('WORKER', 'rota_bus_reconnects_total'),
         ('WORKER', 'rota_worker_reports_unacknowledged'), ('MASTER', 'rota_notices_pending'), ('MASTER', 'rota_notices_total'),
+        ('MASTER', 'rota_cron_entries'), ('MASTER', 'rota_cron_due_total'),
         ('MASTER', 'rota_store_errors_total'), ('MASTER', 'rota_store_pending_records'), ('WORKER', 'rota_http_refused_total'),
         ('WORKER', 'rota_worker_spool_bytes'), ('MASTER', 'rota_sse_gaps_total'),
         ('MASTER', 'rota_start_estimate_error_seconds'),
