@@ -466,6 +466,8 @@ static void show_job(const json_t *job, struct buf *out)
         LINE("ran", human_duration(&text, (double)((ended ? ended : clock_wall_ms()) - started) / 1000));
     if (json_text(job, "node", NULL))
         line_text(out, "node", bytes_str(json_text(job, "node", NULL)));
+    if (json_text(job, "note", NULL))
+        line_text(out, "its node", bytes_str(json_text(job, "note", NULL)));
     if (json_int(job, "attempts", 0))
         LINE("attempts", attempts_text(job, &text));
     if (json_is_true(json_object_get(job, "overlap_never")))

@@ -297,6 +297,8 @@ void why_sentences(const json_t *why, struct buf *out)
                    json_text(why, "text", reason));
     else
         buf_printf(out, "Job %lld waits: %s.\n", (long long)json_int(why, "id", 0), json_text(why, "text", reason));
+    if (json_text(why, "note", NULL))
+        buf_printf(out, "Its node says: %s.\n", json_text(why, "note", ""));
     details(out, why, reason);
     const json_t *one;
     size_t i;

@@ -90,6 +90,8 @@ struct box {
 };
 
 /* An image on its way; attempts that wait for it. */
+#define PULL_LAYERS_MAX 128 /* of an image; the Engine allows no more */
+struct pull_layer { char id[16]; uint64_t current, total; };
 struct pull {
     struct list_node node, boxes;
     struct docker *docker;
@@ -97,7 +99,9 @@ struct pull {
     struct engine_call *call;
     struct engine_lines lines;
     char error[200], status[100];
-    int64_t told_ms;
+    int64_t told_ms, noted_ms; /* to the log, to who waits */
+    struct pull_layer layers[PULL_LAYERS_MAX];
+    size_t layers_count;
 };
 
 /* An acknowledged attempt whose container is to go. */

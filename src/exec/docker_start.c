@@ -3,12 +3,14 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/parse.h"
 #include "exec/docker_int.h"
 #include "io/loop.h"
 #include "obs/log.h"
 
 #define PULL_STALL_MS 120000
 #define PULL_TELL_MS 10000
+#define PULL_NOTE_MS 1000
 #define START_TRIES_MAX 5
 
 static void send_create(struct box *b);
@@ -348,6 +350,51 @@ static struct pull *pull_find(struct docker *d, const char *image)
     return NULL;
 }
 
+static void layer_learn(struct pull *p, const struct engine_pull_line *l)
+{
+    size_t i = 0;
+    if (!*l->id || (!l->total && !l->done))
+        return;
+    while (i < p->layers_count && strcmp(p->layers[i].id, l->id) != 0)
+        i++;
+    if (i == PULL_LAYERS_MAX)
+        return;
+    struct pull_layer *layer = &p->layers[i];
+    if (i == p->layers_count) {
+        *layer = (struct pull_layer){ .id = "" };
+        snprintf(layer->id, sizeof layer->id, "%s", l->id);
+        p->layers_count++;
+    }
+    if (l->done)
+        layer->current = layer->total;
+    else if (l->total)
+        layer->current = l->current, layer->total = l->total;
+}
+
+/* Those who wait for the image are told how far it is. */
+static void pull_note(struct pull *p, int64_t now_ms)
+{
+    const struct exec_events *events = &p->docker->events;
+    uint64_t current = 0, total = 0;
+    char text[200];
+    if (!events->on_note || now_ms - p->noted_ms < PULL_NOTE_MS)
+        return;
+    p->noted_ms = now_ms;
+    for (size_t i = 0; i < p->layers_count; i++)
+        current += p->layers[i].current, total += p->layers[i].total;
+    autobuf struct buf sizes = BUF_INIT;
+    if (total) {
+        format_size(&sizes, current >> 20 << 20);
+        buf_str(&sizes, " of ");
+        format_size(&sizes, total >> 20 << 20);
+        snprintf(text, sizeof text, "pulling the image %.80s: %u %%, %s", p->image, (unsigned)(100 * current / total), sizes.data);
+    } else {
+        snprintf(text, sizeof text, "pulling the image %.80s: %.80s", p->image, p->status);
+    }
+    list_each(node, &p->boxes)
+        events->on_note(events->arg, box_ref(list_entry(node, struct box, node)), text);
+}
+
 static void pull_line(void *arg, struct bytes line)
 {
     struct pull *p = arg;
@@ -357,7 +404,9 @@ static void pull_line(void *arg, struct bytes line)
     if (*l.error && !*p->error)
         snprintf(p->error, sizeof p->error, "%s", l.error);
     snprintf(p->status, sizeof p->status, "%s", l.status);
+    layer_learn(p, &l);
     int64_t now_ms = docker_now(p->docker);
+    pull_note(p, now_ms);
     if (now_ms - p->told_ms < PULL_TELL_MS)
         return;
     p->told_ms = now_ms;
@@ -382,6 +431,8 @@ static void pull_over(struct pull *p, enum reason reason, const char *why)
         list_remove(&b->node);
         list_append(&p->docker->queue, &b->node);
         b->pulled = true;
+        if (p->docker->events.on_note)
+            p->docker->events.on_note(p->docker->events.arg, box_ref(b), "");
         box_phase_set(b, BOX_QUEUED);
         if (reason == REASON_NONE)
             continue;

@@ -290,6 +290,10 @@ bool engine_json_pull(struct bytes line, struct engine_pull_line *out)
     if (!*out->error && (json_object_get(v, "error") || json_object_get(v, "errorDetail")))
         snprintf(out->error, sizeof out->error, "the engine says that it failed, and not why");
     snprintf(out->status, sizeof out->status, "%s", text_of(v, "status"));
+    snprintf(out->id, sizeof out->id, "%s", text_of(v, "id"));
+    static const char *const there[] = { "Download complete", "Pull complete", "Already exists", "Extracting", "Verifying Checksum" };
+    for (size_t i = 0; i < sizeof there / sizeof *there; i++)
+        out->done |= strcmp(out->status, there[i]) == 0;
     clean(out->error);
     clean(out->status);
     return true;

@@ -72,7 +72,9 @@ void engine_json_message(struct bytes body, char *out, size_t size);
 struct engine_pull_line {
     char error[200];  /* "": none */
     char status[100]; /* "Downloading", "Digest: sha256:..." */
-    uint64_t current, total;
+    char id[16];      /* of the layer it is about, "": of none */
+    uint64_t current, total; /* bytes of it */
+    bool done;        /* it is there */
 };
 bool engine_json_pull(struct bytes line, struct engine_pull_line *out);
 

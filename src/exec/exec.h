@@ -70,6 +70,8 @@ struct exec_events {
     void (*on_recovered)(void *arg, struct attempt_ref ref, enum attempt_phase phase, int64_t ran_ms, const struct attempt_result *result);
     /* May be NULL. Whether jobs with an image can be started here has changed; before the first call they can not. */
     void (*on_containers)(void *arg, bool able);
+    /* May be NULL. Why an attempt has not begun yet, for people; empty: nothing keeps it any more. Not often. */
+    void (*on_note)(void *arg, struct attempt_ref ref, const char *text);
 };
 
 enum exec_stream { EXEC_STDOUT, EXEC_STDERR };

@@ -86,7 +86,7 @@ void world_open(struct world *w)
 {
     struct err err = { 0 };
     struct exec_config config = { .state_dir = w->state_dir, .container = exec_world_container, .process = exec_world_process };
-    struct exec_events events = { w, on_started, on_ended, on_vacated, on_recovered, NULL };
+    struct exec_events events = { w, on_started, on_ended, on_vacated, on_recovered, NULL, NULL };
     w->loop = loop_new();
     w->exec = w->open(w->loop, &config, &events, &err);
     if (!w->exec)
@@ -100,7 +100,7 @@ void world_close(struct world *w, bool shut_down)
     if (shut_down) {
         struct err err = { 0 };
         struct exec_config config = { .state_dir = w->state_dir, .shutdown_nursery = true };
-        struct exec_events events = { w, on_started, on_ended, NULL, on_recovered, NULL };
+        struct exec_events events = { w, on_started, on_ended, NULL, on_recovered, NULL, NULL };
         struct seen *kept = mem_copy(w->seen, sizeof w->seen);
         w->exec = w->open(w->loop, &config, &events, &err);
         assert_non_null(w->exec);

@@ -1,5 +1,8 @@
 #include "master/live_usage.h"
 
+#include <stdlib.h>
+#include <string.h>
+
 #include "base/mem.h"
 
 #define BUCKETS 4096u
@@ -8,6 +11,7 @@ struct entry {
     struct entry *next;
     struct attempt_ref ref;
     struct usage_series series;
+    char *said;
 };
 
 struct live_usage {
@@ -48,6 +52,38 @@ size_t live_usage_count(const struct live_usage *l)
     return l->count;
 }
 
+static struct entry *entry_of(struct live_usage *l, struct attempt_ref ref)
+{
+    struct entry **place = place_of(l, ref), *e = *place;
+    if (!e && l->count < LIVE_USAGE_MAX) {
+        e = *place = mem_zero(1, sizeof *e);
+        e->ref = ref;
+        e->series = USAGE_SERIES_INIT;
+        l->count++;
+    }
+    return e;
+}
+
+void live_usage_say(struct live_usage *l, struct attempt_ref ref, struct bytes text)
+{
+    struct entry *e = text.size ? entry_of(l, ref) : *place_of(l, ref);
+    if (!e)
+        return;
+    free(e->said);
+    e->said = NULL;
+    if (text.size) {
+        e->said = mem_alloc(text.size + 1);
+        memcpy(e->said, text.data, text.size);
+        e->said[text.size] = '\0';
+    }
+}
+
+struct bytes live_usage_said(const struct live_usage *l, struct attempt_ref ref)
+{
+    const struct entry *e = *place_of(l, ref);
+    return bytes_str(e ? e->said : NULL);
+}
+
 /* A worker that started again knows nothing of what was before: that is kept. One that tells all it has again tells
  * what is known: the series drops it. But a new master knows less than the worker. */
 bool live_usage_note(struct live_usage *l, struct attempt_ref ref, struct bytes series)
@@ -55,15 +91,9 @@ bool live_usage_note(struct live_usage *l, struct attempt_ref ref, struct bytes 
     size_t count;
     if (!usage_decode(series, l->decoded, &count))
         return false;
-    struct entry **place = place_of(l, ref), *e = *place;
-    if (!e && l->count >= LIVE_USAGE_MAX)
+    struct entry *e = entry_of(l, ref);
+    if (!e)
         return true;
-    if (!e) {
-        e = *place = mem_zero(1, sizeof *e);
-        e->ref = ref;
-        e->series = USAGE_SERIES_INIT;
-        l->count++;
-    }
     if (count > 1 && (e->series.count == 0 || l->decoded[0].at_ms < e->series.points[0].at_ms))
         usage_series_fini(&e->series);
     for (size_t i = 0; i < count; i++)
@@ -84,6 +114,7 @@ void live_usage_drop(struct live_usage *l, struct attempt_ref ref)
         return;
     *place = e->next;
     usage_series_fini(&e->series);
+    free(e->said);
     free(e);
     l->count--;
 }

@@ -1,4 +1,4 @@
-/* live_usage.h: what running attempts use, as their workers tell it (core/model/usage.h). In memory only: a worker tells
+/* live_usage.h: what running attempts use, and what keeps others from running, as their workers tell it (core/model/usage.h). In memory only: a worker tells
  * a new master all that it has, and the series goes to the store with the end of the attempt. */
 #ifndef ROTA_MASTER_LIVE_USAGE_H
 #define ROTA_MASTER_LIVE_USAGE_H
@@ -12,6 +12,9 @@ struct live_usage;
 struct live_usage *live_usage_new(void);
 void live_usage_free(struct live_usage *l);
 size_t live_usage_count(const struct live_usage *l);
+/* Why it has not begun, as its worker says; empty: nothing keeps it. */
+void live_usage_say(struct live_usage *l, struct attempt_ref ref, struct bytes text);
+struct bytes live_usage_said(const struct live_usage *l, struct attempt_ref ref); /* borrowed; empty: nothing */
 /* Adds the readings of an encoded series. False: it is none. */
 bool live_usage_note(struct live_usage *l, struct attempt_ref ref, struct bytes series);
 const struct usage_series *live_usage_find(const struct live_usage *l, struct attempt_ref ref); /* NULL: none is known */

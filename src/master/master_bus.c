@@ -172,6 +172,10 @@ static void on_message(void *arg, uint64_t session, struct bytes body, uint64_t 
             usage_heard(m, session, msg);
             continue;
         }
+        if (msg->kind == MSG_NOTE) {
+            note_heard(m, session, msg);
+            continue;
+        }
         if (msg->kind == MSG_HEARTBEAT)
             m->counts.heartbeats++;
         struct sched_event ev = { .kind = SCHED_MESSAGE, .message = { session, msg } };

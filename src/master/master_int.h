@@ -267,6 +267,7 @@ void sizing_learn(struct master *m, const struct record *r); /* of each record *
 uint64_t sizing_memory(struct master *m, struct bytes user, struct bytes name, uint64_t start_bytes, uint32_t *runs);
 void sizing_json(struct master *m, struct json_out *j, const char *key, const struct job_view *v); /* null: nothing is known */
 void usage_heard(struct master *m, uint64_t session, const struct message *msg);
+void note_heard(struct master *m, uint64_t session, const struct message *msg);
 void usage_learn(struct master *m, const struct effects *fx); /* attempts that ended: their series goes to the store */
 
 /* --- master_scan.c: walks over many jobs in slices --- */

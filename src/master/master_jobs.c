@@ -254,6 +254,12 @@ static bool find_task(struct master *m, const struct job_view *v, uint32_t task,
            m->store->ops->attempts(m->store, (struct attempt_ref){ v->id, task, 1 }, SIZE_MAX, old_task, t, &err) == 0;
 }
 
+/* Why the attempt has not begun, where its worker has said so. */
+static void note_json(struct master *m, struct json_out *j, job_id job, uint32_t task, uint32_t attempt, enum job_state state)
+{
+    json_bytes(j, "note", state == JOB_DISPATCHED ? live_usage_said(m->usage, (struct attempt_ref){ job, task, attempt }) : bytes_of(NULL, 0));
+}
+
 static void show_job(struct exchange *x, const struct job_view *v)
 {
     struct master *m = x->m;
@@ -277,6 +283,7 @@ static void show_job(struct exchange *x, const struct job_view *v)
     after_json(m, &j, v->id);
     json_u64(&j, "after_left", v->after_left);
     json_id(&j, "retry_of", v->retry_of.n);
+    note_json(m, &j, v->id, TASK_SINGLE, v->attempts, v->state);
     struct job_spec spec;
     struct err err;
     if (master_spec(m, v->id, &spec, &err) == 0)
@@ -303,6 +310,7 @@ static void task_json(struct master *m, struct json_out *j, const struct job_vie
     json_cstr(j, "node", node_name_text(m, t->node.n));
     json_time(j, "started_at", t->start_wall_ms);
     end_json(j, t->state, t->reason, t->exit_code, t->signal);
+    note_json(m, j, v->id, t->task, t->attempt, t->state);
     json_close(j, '}');
 }
 
@@ -720,6 +728,9 @@ void api_job_why(struct exchange *x)
     json_id(&j, "blocked_by", r.blocked_by.n);
     json_u64(&j, "jobs_before", r.jobs_before);
     json_seconds(&j, "due_in_s", r.due_in_ms);
+    struct task_view t;
+    bool one = task != TASK_ALL && sched_view_task(x->m->sched, job, task, &t);
+    note_json(x->m, &j, job, task, one ? t.attempt : 0, one ? t.state : JOB_NONE);
     struct node_view node;
     if (sched_view_node(x->m->sched, r.room_node, &node)) {
         json_str(&j, "room_node", node.name);

@@ -2,6 +2,7 @@
 #include <inttypes.h>
 
 #include "base/mem.h"
+#include "base/parse.h"
 #include "master/master_int.h"
 #include "obs/log.h"
 
@@ -28,6 +29,17 @@ void usage_heard(struct master *m, uint64_t session, const struct message *msg)
         metric_add_label(M_BUS_DROPPED, "corrupt", 1);
 }
 
+void note_heard(struct master *m, uint64_t session, const struct message *msg)
+{
+    struct bytes text = msg->note.text;
+    if (!speaks_for(m, session, msg->note.ref))
+        return;
+    if (text.size && !parse_name_ok(text, WIRE_TEXT_MAX))
+        metric_add_label(M_BUS_DROPPED, "corrupt", 1);
+    else
+        live_usage_say(m->usage, msg->note.ref, text);
+}
+
 static void keep(struct master *m, struct attempt_ref ref)
 {
     const struct usage_series *s = live_usage_find(m->usage, ref);
@@ -49,6 +61,8 @@ void usage_learn(struct master *m, const struct effects *fx)
         const struct record *r = &fx->records[i];
         if (r->kind == EV_ENDED)
             keep(m, (struct attempt_ref){ { r->ended.job }, r->ended.task, r->ended.attempt });
+        else if (r->kind == EV_STARTED)
+            live_usage_say(m->usage, (struct attempt_ref){ { r->started.job }, r->started.task, r->started.attempt }, bytes_of(NULL, 0));
         else if (r->kind == EV_REVOKED)
             live_usage_drop(m->usage, (struct attempt_ref){ { r->revoked.job }, r->revoked.task, r->revoked.attempt });
     }

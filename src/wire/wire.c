@@ -92,8 +92,8 @@ struct wire_writer {
     size_t kills, kills_cap, starteds, starteds_cap;
     uint64_t *started_inventory_seq;
     int64_t *kill_grace_ms;
-    size_t usages, usages_cap;
-    ProtobufCBinaryData *usage;
+    size_t usages, usages_cap, notes, notes_cap;
+    ProtobufCBinaryData *usage, *note;
     size_t drains, drains_cap;
     protobuf_c_boolean *drain_on;
     struct pointers tails, hello, heartbeat, inventory, never_started, welcome, heartbeat_ack, go_away, log_read,
@@ -678,6 +678,17 @@ static bool add_usage(struct wire_writer *w, const struct message *m)
     return true;
 }
 
+static bool add_note(struct wire_writer *w, const struct message *m)
+{
+    struct bytes text = text_cut(m->note.text);
+    if (!room(w, 8 + text.size))
+        return false;
+    ref_add(w, m->kind, m->note.ref);
+    w->note = mem_grow(w->note, &w->notes_cap, w->notes + 1, sizeof *w->note);
+    w->note[w->notes++] = data_of(text);
+    return true;
+}
+
 static bool add_node_report(struct wire_writer *w, const struct message *m)
 {
     if (!room(w, SMALL_COST + 2 * WIRE_TEXT_MAX))
@@ -708,7 +719,7 @@ static bool (*const adders[MSG_KINDS])(struct wire_writer *, const struct messag
     [MSG_START] = add_start,           [MSG_KILL] = add_kill,           [MSG_REVOKE] = add_revoke,
     [MSG_REPORT_ACK] = add_report_ack, [MSG_DRAIN] = add_drain,         [MSG_GO_AWAY] = add_go_away,
     [MSG_LOG_READ] = add_log_read,     [MSG_LOG_CHUNK] = add_log_chunk, [MSG_USAGE] = add_usage,
-    [MSG_NODE_REPORT] = add_node_report,
+    [MSG_NODE_REPORT] = add_node_report, [MSG_NOTE] = add_note,
 };
 
 /* --- public --- */
@@ -764,6 +775,7 @@ void wire_writer_free(struct wire_writer *w)
                         w->kill_grace_ms,
                         w->started_inventory_seq,
                         w->usage,
+                        w->note,
                         w->drain_on,
                         w->terms_once.slots,
                         w->specs_once.slots,
@@ -780,7 +792,7 @@ void wire_begin(struct wire_writer *w, const struct wire_head *head)
     arena_reset(&w->arena);
     w->head = *head;
     w->cost = HEAD_COST;
-    w->rows = w->tokens = w->finished = w->starts = w->specs = w->kills = w->starteds = w->drains = w->usages = 0;
+    w->rows = w->tokens = w->finished = w->starts = w->specs = w->kills = w->starteds = w->drains = w->usages = w->notes = 0;
     lists_each(w, list_reset);
     once_restart(&w->terms_once);
     once_restart(&w->specs_once);
@@ -835,6 +847,7 @@ struct bytes wire_end(struct wire_writer *w)
     COLUMN(batch, started_inventory_seq, w->started_inventory_seq, w->starteds);
     COLUMN(batch, drain_on, w->drain_on, w->drains);
     COLUMN(batch, usage, w->usage, w->usages);
+    COLUMN(batch, note, w->note, w->notes);
     if (w->finished) {
         COLUMN(finished, reason, w->reason, w->finished);
         COLUMN(finished, exit_code, w->exit_code, w->finished);

@@ -366,6 +366,12 @@ static enum verdict take_usage(struct decoder *d, size_t row, size_t at, struct 
     return take_ref(d, row, &m->usage.ref) && m->usage.series.size <= USAGE_BYTES_MAX ? TAKE : BAD;
 }
 
+static enum verdict take_note(struct decoder *d, size_t row, size_t at, struct message *m)
+{
+    m->note.text = bytes_from(&d->in->note[at]);
+    return take_ref(d, row, &m->note.ref) && m->note.text.size <= WIRE_TEXT_MAX ? TAKE : BAD;
+}
+
 static enum verdict take_node_report(struct decoder *d, size_t row, size_t at, struct message *m)
 {
     const Rota__NodeReport *in = d->in->node_report[at];
@@ -393,7 +399,7 @@ static enum verdict (*const takers[MSG_KINDS])(struct decoder *, size_t row, siz
     [MSG_START] = take_start,           [MSG_KILL] = take_kill,           [MSG_REVOKE] = take_revoke,
     [MSG_REPORT_ACK] = take_report_ack, [MSG_DRAIN] = take_drain,         [MSG_GO_AWAY] = take_go_away,
     [MSG_LOG_READ] = take_log_read,     [MSG_LOG_CHUNK] = take_log_chunk, [MSG_USAGE] = take_usage,
-    [MSG_NODE_REPORT] = take_node_report,
+    [MSG_NODE_REPORT] = take_node_report, [MSG_NOTE] = take_note,
 };
 
 /* --- checks of the whole, before the first message is read --- */
@@ -415,6 +421,7 @@ static const char *counts_wrong(const Rota__Batch *in, const size_t count[MSG_KI
         { in->n_log_chunk, count[MSG_LOG_CHUNK] },
         { in->n_usage, count[MSG_USAGE] },
         { in->n_node_report, count[MSG_NODE_REPORT] },
+        { in->n_note, count[MSG_NOTE] },
         { in->n_token, 2 * (count[MSG_START] + count[MSG_STARTED] + count[MSG_FINISHED] + count[MSG_NEVER_STARTED] +
                             count[MSG_KILL] + count[MSG_REVOKE]) },
     };

@@ -201,6 +201,10 @@ static void expect_message(const struct message *a, const struct message *b)
         assert_int_equal(a->node_report.gpu_mem_bytes, b->node_report.gpu_mem_bytes);
         assert_memory_equal(a->node_report.pressure, b->node_report.pressure, sizeof a->node_report.pressure);
         return;
+    case MSG_NOTE:
+        expect_ref(a->note.ref, b->note.ref);
+        expect_bytes(a->note.text, b->note.text);
+        break;
     case MSG_USAGE:
         expect_ref(a->usage.ref, b->usage.ref);
         expect_bytes(a->usage.series, b->usage.series);
@@ -407,6 +411,10 @@ static struct message some_message(struct prng *p, struct arena *a, enum message
         for (int i = 0; i < PRESSURES; i++)
             m.node_report.pressure[i] = m.node_report.has_pressure ? (uint32_t)prng_below(p, 10001) : 0;
         break;
+    case MSG_NOTE:
+        m.note.ref = some_ref(p);
+        m.note.text = some_text(p, a, 200);
+        break;
     case MSG_USAGE:
         m.usage.ref = some_ref(p);
         m.usage.series = some_text(p, a, USAGE_BYTES_MAX);
@@ -600,7 +608,7 @@ static void test_smallest_fit_into_the_memory(void **state)
     static const enum message_kind kinds[] = { MSG_GOODBYE,       MSG_HEARTBEAT, MSG_HEARTBEAT_ACK, MSG_DRAIN,
                                                MSG_WELCOME,       MSG_FINISHED,  MSG_START,         MSG_REPORT_ACK,
                                                MSG_NEVER_STARTED, MSG_INVENTORY, MSG_GO_AWAY,       MSG_LOG_READ,
-                                               MSG_LOG_CHUNK,     MSG_USAGE };
+                                               MSG_LOG_CHUNK,     MSG_USAGE,     MSG_NOTE };
     for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
         struct message m;
         struct wire_batch batch;
@@ -622,6 +630,8 @@ static void test_smallest_fit_into_the_memory(void **state)
             m.log_chunk.ref = ref(1, TASK_SINGLE, 1);
         else if (m.kind == MSG_USAGE)
             m.usage.ref = ref(1, TASK_SINGLE, 1);
+        else if (m.kind == MSG_NOTE)
+            m.note.ref = ref(1, TASK_SINGLE, 1);
         wire_begin(w, &head);
         size_t added = 0;
         while (wire_add(w, &m))
@@ -708,6 +718,9 @@ static void test_largest_numbers_fit_into_the_batch(void **state)
             break;
         case MSG_NODE_REPORT:
             m.node_report.name = m.node_report.enforces = empty, m.node_report.has_pressure = true;
+            break;
+        case MSG_NOTE:
+            m.note.text = bytes_of(text, sizeof text);
             break;
         case MSG_USAGE:
             m.usage.series = empty;

@@ -550,6 +550,13 @@ static void on_ended(void *arg, struct attempt_ref ref, const struct attempt_res
 }
 
 /* Jobs with an image come here while a container engine answers. */
+static void on_note(void *arg, struct attempt_ref ref, const char *text)
+{
+    struct worker *w = arg;
+    struct message m = { .kind = MSG_NOTE, .note = { ref, arena_bytes(&w->sending, bytes_str(text)) } };
+    wire_put(w, &m);
+}
+
 static void on_containers(void *arg, bool able)
 {
     struct worker *w = arg;
@@ -995,7 +1002,7 @@ static int open_exec(struct worker *w, struct err *err)
         .shutdown_nursery = config->stop_jobs,
     };
     struct exec_events events = { .arg = w, .on_started = on_started, .on_ended = on_ended, .on_vacated = on_vacated, .on_recovered = on_recovered,
-                                  .on_containers = on_containers };
+                                  .on_containers = on_containers, .on_note = on_note };
     c.process = config->process;
     struct exec_mount mounts[EXEC_MOUNTS_MAX];
     c.container = (struct exec_container_config){ .engine = config->engine,

@@ -8,7 +8,8 @@ from http.server import BaseHTTPRequestHandler
 
 
 class FakeEngine:
-    """script: what to answer, {(method, path without version and query): (status, body, headers)}; None as a body: never answer."""
+    """script: what to answer, {(method, path without version and query): (status, body, headers)}; None as a body: never answer; a function: it
+    gives the pieces of the body one by one."""
 
     def __init__(self, path, script, api='1.41'):
         self.path, self.script, self.api = path, script, api
@@ -38,6 +39,15 @@ class FakeEngine:
                 status, reply, headers = fake.find(self.command, path)
                 if reply is None:
                     fake.closing.wait()
+                    return
+                if callable(reply):
+                    self.send_response(status)
+                    self.send_header('Transfer-Encoding', 'chunked')
+                    self.end_headers()
+                    for piece in reply():
+                        self.wfile.write(b'%x\r\n%s\r\n' % (len(piece), piece))
+                        self.wfile.flush()
+                    self.wfile.write(b'0\r\n\r\n')
                     return
                 if not isinstance(reply, bytes):
                     reply = json.dumps(reply).encode()

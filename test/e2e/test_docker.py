@@ -1,6 +1,7 @@
 """Jobs in containers, against a real dockerd that the module starts and ends, and against engines that misbehave."""
 import json
 import os
+import queue
 import random
 import signal
 import subprocess
@@ -8,7 +9,7 @@ import time
 
 import pytest
 
-from conftest import ROOT, ROTA, Cluster, remove, wait_for
+from conftest import PATIENCE_S, ROOT, ROTA, Cluster, remove, wait_for
 from dockerd import IMAGE, Engine
 from fake_engine import FakeEngine
 from parts import Parts
@@ -275,6 +276,46 @@ def test_an_error_inside_a_good_pull(parts):
         assert result.returncode == 1 and 'manifest unknown' in result.stderr
         pulls = [path for method, path, _ in fake.requests if '/images/create' in path]
         assert len(pulls) == 1 and pulls[0].endswith('fromImage=some%2Fwhere&tag=latest')
+
+
+def test_how_far_a_pull_is(parts):
+    """Whoever waits for an image sees that, and how much of it is there."""
+    path = os.path.join(parts.directory, 'engine.sock')
+    parts.environment['DOCKER_HOST'] = 'unix://' + path
+    steps = queue.Queue()
+    line = lambda **keys: json.dumps(keys).encode() + b'\r\n'
+
+    def stream():
+        while (piece := steps.get(timeout=PATIENCE_S)) is not None:
+            yield piece
+
+    def layer(name, status, current=0, total=0):
+        return line(status=status, id=name, progressDetail={'current': current << 20, 'total': total << 20} if total else {})
+
+    def told(text):
+        def there():
+            if steps.empty():
+                steps.put(line(status='Waiting', id='x'))  # what was told is told again with the next line, a second later
+            return show(parts, job)['note'] == text
+        wait_for(there, f'{text}: {show(parts, job)["note"]}', pause_s=0.2)
+
+    parts.start_master()
+    with FakeEngine(path, {('POST', '/images/create'): (200, stream), ('POST', '/containers/create'): (404, {'message': 'No such image'})}):
+        parts.start_worker(1, '--exec', 'docker')
+        parts.wait_nodes(1)
+        job = int(parts.ok('submit', '--image', 'some/where:7', '--', 'true'))
+        steps.put(line(status='Pulling from some/where', id='7'))
+        told('pulling the image some/where:7: Waiting')
+        steps.put(layer('aaa', 'Downloading', 10, 100) + layer('bbb', 'Downloading', 50, 300))
+        told('pulling the image some/where:7: 15 %, 60M of 400M')
+        assert 'Its node says: pulling the image some/where:7: 15 %, 60M of 400M.' in parts.ok('why', str(job))
+        assert '15 %, 60M of 400M' in parts.ok('show', str(job))
+        steps.put(layer('aaa', 'Download complete') + layer('bbb', 'Downloading', 150, 300))
+        told('pulling the image some/where:7: 62 %, 250M of 400M')
+        steps.put(line(errorDetail={'message': 'gone'}, error='gone'))
+        steps.put(None)
+        assert parts.rota('wait', str(job)).returncode != 0
+        assert show(parts, job)['note'] is None
 
 
 def test_gpus_and_cpus_are_asked_for_by_number(parts):

@@ -17,13 +17,13 @@ export type JobDetail = Job & {
   after: { job: number; when: string }[]; after_left: number; retry_of: number | null
   command?: string[]; env?: Record<string, string>; labels?: Record<string, string>
   workdir?: string | null; stdin?: string | null; stdout?: string | null; stderr?: string | null
-  cron?: string | null; cron_due?: Time
+  cron?: string | null; cron_due?: Time; note?: string | null
   suggestion: { runs: number; ooms: number; mem_max_bytes: number; mem_bytes: number; cpus_max: number | null; cpus: number | null } | null
   image?: string | null; overlap_never?: boolean; stdout_tail?: string; stderr_tail?: string
 }
 export type Task = {
   id: string; job: number; index: number; name: string | null; user: string; queue: string; state: string; attempts: number
-  node: string | null; started_at: Time; reason: string | null; exit_code: number | null; signal: number | null
+  node: string | null; started_at: Time; reason: string | null; exit_code: number | null; signal: number | null; note: string | null
 }
 export type TaskPage = { tasks: Task[]; next: string | null; counts: Counts }
 export type Attempt = {

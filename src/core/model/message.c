@@ -23,6 +23,7 @@ static const char *const names[MSG_KINDS] = {
     [MSG_LOG_CHUNK] = "LOG_CHUNK",
     [MSG_USAGE] = "USAGE",
     [MSG_NODE_REPORT] = "NODE_REPORT",
+    [MSG_NOTE] = "NOTE",
 };
 
 const char *message_name(enum message_kind kind)
@@ -88,6 +89,9 @@ void message_keep(struct arena *arena, struct message *m)
     case MSG_NODE_REPORT:
         keep(arena, &m->node_report.name);
         keep(arena, &m->node_report.enforces);
+        break;
+    case MSG_NOTE:
+        keep(arena, &m->note.text);
         break;
     case MSG_USAGE:
         keep(arena, &m->usage.series);

@@ -24,6 +24,7 @@ enum message_kind {
     MSG_LOG_CHUNK, /* worker -> master */
     MSG_USAGE,     /* worker -> master */
     MSG_NODE_REPORT, /* worker -> master */
+    MSG_NOTE,      /* worker -> master */
     MSG_KINDS
 };
 
@@ -140,6 +141,8 @@ struct message {
         /* An encoded series (usage.h): the latest reading of an attempt that runs, or, before its FINISHED and when a
          * master is new, all that its worker has of it. */
         struct { struct attempt_ref ref; struct bytes series; } usage;
+        /* Why an attempt has not begun, for people: "pulling the image x: 37 %". The latest counts; empty: nothing keeps it. */
+        struct { struct attempt_ref ref; struct bytes text; } note;
         /* What a node is like, for people. */
         struct {
             struct bytes name;       /* of the node */

@@ -48,12 +48,19 @@ function useJob(id: string) {
     return onEvents((events) => (!events || events.some((e) => e.job === wanted || (e.event.startsWith('node.') && shown?.why))) && ask())
   }, [])
   // What runs is sampled on its node; there is no event for that.
-  const running = shown !== null && (shown.task ?? shown.job).state === 'running'
+  const state = shown && (shown.task ?? shown.job).state
+  const running = state === 'running'
   useEffect(() => {
     if (!running) return
     const timer = setInterval(() => document.hidden || get<Usage>(`/v1/jobs/${id}/usage`).then((usage) => setShown((old) => old && { ...old, usage }), () => {}), 2000)
     return () => clearInterval(timer)
   }, [running])
+  // Nor for what keeps it from beginning there, such as an image that is pulled.
+  useEffect(() => {
+    if (state !== 'dispatched') return
+    const timer = setInterval(ask, 1000)
+    return () => clearInterval(timer)
+  }, [state])
   return { shown, error, ask }
 }
 
@@ -323,6 +330,7 @@ export function JobPage({ id }: { id: string }) {
         <h1>{task ? <><a href={href('jobs', job.id)}>{job.id}</a>_{task.index}</> : job.id} <Text of={job.name} empty="" /></h1>
         <State of={state} />
         {ending(task ?? job) && <span class={state === 'failed' ? 'bad' : 'muted'}>{ending(task ?? job)}</span>}
+        {(task ?? job).note && <span class="muted">{plain((task ?? job).note!)}</span>}
         {job.array && !task && <Parts counts={job.counts} order={STATES} total={job.tasks} />}
         <div class="acts">
           {can.cancel && <button onClick={() => act('cancel')} title="a">Cancel…</button>}
