@@ -143,6 +143,12 @@ const struct option_row job_options[] = {
       .fallback = "no claim, no limit",
       .help = "memory, claimed and enforced: 512M, 1.5G; auto: what would have suited the last runs of this name, "
               "auto:2G: and 2G (else 1G) while too few are known" },
+    { .name = "mem-max",
+      .kind = OPTION_SIZE,
+      .argument = "SIZE",
+      .group = NEEDS,
+      .fallback = "it fails",
+      .help = "an attempt that ran out of memory is tried again with twice as much, up to this; not for arrays" },
     { .name = "gpus", .kind = OPTION_MILLI, .argument = "N", .group = NEEDS, .fallback = "0", .help = "GPUs" },
     { .name = "resource",
       .kind = OPTION_PAIR,
@@ -430,6 +436,8 @@ int job_json_from(const struct args *args, struct buf *out, struct err *err)
         json_u64(&j, "mem_bytes", args_u64(args, "mem", 0));
     if (args_mem_auto(args))
         json_bool(&j, "mem_auto", true);
+    if (args_has(args, "mem-max"))
+        json_u64(&j, "mem_max_bytes", args_u64(args, "mem-max", 0));
     if (rc == 0)
         rc = counts(&j, args, "resource", "resources", err);
     if (rc == 0)

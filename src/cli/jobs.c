@@ -360,6 +360,11 @@ static void needs_text(const json_t *job, struct buf *out)
         buf_str(out, " memory");
     }
     mem_auto_text(job, out);
+    if (json_int(job, "mem_max_bytes", 0) > 0) {
+        buf_str(out, " (after it ran out of it up to ");
+        human_size(out, job, "mem_max_bytes");
+        buf_char(out, ')');
+    }
     if (json_real_of(job, "gpus", 0) > 0)
         buf_printf(out, ", %g GPUs", json_real_of(job, "gpus", 0));
     autobuf struct buf more = BUF_INIT;

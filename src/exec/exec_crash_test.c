@@ -743,6 +743,8 @@ static void nothing_is_left_behind(void **state)
     proc_each(count_child, children);
     assert_int_equal(children[1], 0);
     world_close(w, true);
+    for (int ms = 0; ms < 30000 && alive(pid); ms++) /* it was told, and ends by itself */
+        usleep(1000);
     assert_false(alive(pid));
     world_open(w);
     assert_true(count_fds(getpid()) <= own_fds);

@@ -38,6 +38,7 @@ static void submitted(struct job_view *v, const struct record *r)
     v->begin_wall_ms = r->submitted.begin_wall_ms;
     v->deadline_wall_ms = r->submitted.deadline_wall_ms;
     v->retry_of.n = r->submitted.retry_of;
+    v->mem_max_bytes = r->submitted.mem_max_bytes;
 }
 
 static void attempt_ended(struct job_view *v, const struct record *r)
@@ -66,6 +67,9 @@ static void fold(void *arg, const struct record *r)
         return;
     case EV_UPDATED:
         v->priority = r->updated.priority;
+        return;
+    case EV_GROWN:
+        v->need.v[RES_MEM] = r->grown.mem_bytes;
         return;
     case EV_ASSIGNED:
         if (single(v)) {

@@ -277,6 +277,7 @@ static void show_job(struct exchange *x, const struct job_view *v)
     json_seconds(&j, "time_limit_s", v->time_limit_ms);
     json_seconds(&j, "grace_s", v->grace_ms);
     json_u64(&j, "retries", v->retries);
+    json_id(&j, "mem_max_bytes", v->mem_max_bytes);
     json_time(&j, "begin_at", v->begin_wall_ms);
     json_time(&j, "deadline_at", v->deadline_wall_ms);
     sizing_json(m, &j, "suggestion", v);

@@ -78,7 +78,8 @@ void sizing_learn(struct master *m, const struct record *r)
         return;
     struct sizing_run run = { .oom = r->ended.reason == REASON_OOM,
                               .mem_max_bytes = r->ended.rss_max_bytes,
-                              .mem_asked_bytes = v.need.v[RES_MEM],
+                              /* One that may ask for more does so by now: it had what it used up. */
+                              .mem_asked_bytes = v.mem_max_bytes && r->ended.reason == REASON_OOM ? r->ended.rss_max_bytes : v.need.v[RES_MEM],
                               .cpu_ms = r->ended.cpu_ms,
                               .run_ms = r->ended.run_ms };
     sizing_add(m->sizing, v.user, v.name, &run);

@@ -139,7 +139,7 @@ struct cron_book {
 
 struct class_book {
     uint32_t retries, tokens; /* of the one token there is */
-    uint64_t cpu;
+    uint64_t cpu, mem;
     struct party_book *parties[3]; /* user, queue, account */
 };
 
@@ -249,6 +249,7 @@ static struct happening *plan(struct world *w, int64_t at_ms, enum what what, in
 }
 
 static int64_t between(struct world *w, int64_t low, int64_t high) { return prng_between(&w->prng, low, high); }
+static int64_t cron_between(struct world *w, int64_t low, int64_t high) { return prng_between(&w->cron_prng, low, high); }
 static bool chance(struct world *w, double p) { return prng_chance(&w->prng, p); }
 static int64_t wall(const struct world *w) { return 1700000000000 + w->now_ms + w->wall_step_ms; }
 
@@ -383,6 +384,7 @@ static void read_class(struct world *w, const struct ev_class *e)
     struct class_book *c = &w->classes[e->class];
     c->retries = e->retries;
     c->cpu = e->need.v[RES_CPU];
+    c->mem = e->need.v[RES_MEM];
     c->parties[0] = party_book(w, PARTY_USER, e->user);
     c->parties[1] = party_book(w, PARTY_QUEUE, e->queue);
     c->parties[2] = party_book(w, PARTY_ACCOUNT, e->account.size ? e->account : bytes_str(ACCOUNT_DEFAULT));
@@ -528,6 +530,15 @@ static void read_record(struct world *w, const struct record *r)
         break;
     }
     case EV_ENDED: read_ended(w, &r->ended); break;
+    case EV_GROWN: {
+        struct job_book *j = job_book(w, s.job.n);
+        if (task_book(w, s.job.n, TASK_SINGLE)->open)
+            violated(w, "I7: job %" PRIu64 " asks for more while it has some of it", s.job.n);
+        if (w->classes[r->grown.class % 256].mem <= w->classes[j->class % 256].mem)
+            violated(w, "I8: job %" PRIu64 " is tried again with no more memory", s.job.n);
+        j->class = r->grown.class;
+        break;
+    }
     case EV_CRON: read_cron(w, &r->cron); break;
     case EV_CRON_REMOVED: w->cron = (struct cron_book){ 0 }; break;
     case EV_CRON_PASSED: read_due(w, r->cron_passed.name, r->cron_passed.due_wall_ms, r->cron_passed.count); break;
@@ -1349,6 +1360,8 @@ static void proc_ends(struct world *w, struct worker *k, struct attempt_ref ref)
         process_end(w, k, p, REASON_EXIT, 1 + (uint32_t)(trait(w, ref, 5) % 255), 0);
     else if (how < 9 && trait(w, ref, 10) % 2)
         process_end(w, k, p, REASON_NONE, 0, 0);
+    else if (trait(w, ref, 6) % 2)
+        process_end(w, k, p, REASON_OOM, 137, 9);
     else
         process_end(w, k, p, REASON_SIGNAL, 0, 11);
 }
@@ -1594,6 +1607,8 @@ static void client_submit(struct world *w, struct sched_event *ev, struct after 
         q->step = 1;
         q->limit = (uint32_t)between(w, 0, 3);
     }
+    if (!q->tasks && q->need.v[RES_MEM] && prng_chance(&w->cron_prng, 0.3))
+        q->mem_max_bytes = q->need.v[RES_MEM] * (uint64_t)cron_between(w, 1, 8);
     q->retries = (uint32_t)between(w, 0, 2);
     q->time_limit_ms = chance(w, 0.3) ? between(w, 1000, 60000) : 0;
     q->lost_after_ms = chance(w, 0.5) ? 100000 : 0;
@@ -1665,7 +1680,6 @@ static void answer_later(struct world *w, const struct sched_event *ev, job_id j
 
 /* --- jobs that come again: the master's shell --- */
 
-static int64_t cron_between(struct world *w, int64_t low, int64_t high) { return prng_between(&w->cron_prng, low, high); }
 
 static void cron_change(struct world *w, bool there)
 {

@@ -133,6 +133,7 @@ void spec_encode(struct buf *out, const struct job_spec *spec)
     m.stdout_path = binary(spec->stdout_path);
     m.stderr_path = binary(spec->stderr_path);
     m.image = binary(spec->image);
+    m.mem_max_bytes = spec->request.mem_max_bytes;
     m.cron = binary(spec->cron);
     m.cron_due_wall_ms = spec->cron_due_wall_ms;
     m.notify = binary(spec->notify);
@@ -212,6 +213,7 @@ static void decode_request(struct arena *arena, const Rota__JobSpec *m, struct j
         .held = m->held != 0,
         .overlap_never = m->overlap_never != 0,
         .retry_of = { m->retry_of },
+        .mem_max_bytes = m->mem_max_bytes,
     };
     struct after *after = arena_alloc(arena, m->n_after * sizeof *after);
     for (size_t i = 0; i < m->n_after; i++)

@@ -50,6 +50,7 @@ static void assert_equal(const struct job_spec *a, const struct job_spec *b)
     assert_true(bytes_equal(x->user, y->user) && bytes_equal(x->queue, y->queue) && bytes_equal(x->name, y->name));
     assert_true(bytes_equal(x->account, y->account));
     assert_true(bytes_equal(x->where, y->where));
+    assert_int_equal(x->mem_max_bytes, y->mem_max_bytes);
     assert_true(bytes_equal(a->cron, b->cron) && a->cron_due_wall_ms == b->cron_due_wall_ms);
     assert_true(resources_equal(&x->need, &y->need));
     assert_int_equal(x->tokens_count, y->tokens_count);
@@ -152,6 +153,7 @@ static void random_request(struct job_request *r)
         r->where = bytes_str("zone=a & !ssd");
     r->need.v[RES_CPU] = often() ? prng_below(&prng, 1000000001) : prng_below(&prng, 8) * 500;
     r->need.v[RES_MEM] = often() ? prng_below(&prng, 9007199254740993) : 0;
+    r->mem_max_bytes = often() ? prng_below(&prng, 9007199254740993) : 0;
     r->need.v[RES_GPU] = often() ? prng_below(&prng, 5000) : 0;
     r->priority = often() ? prng_between(&prng, -1000000, 1000000) : 0;
     if (often()) {

@@ -1,4 +1,5 @@
 """What jobs use is sampled while they run, kept when they have ended, and shown."""
+import json
 import signal
 
 import pytest
@@ -129,6 +130,27 @@ def test_what_would_suit_jobs_of_a_name(parts):
         parts.crash('master')
         parts.start_master(*options)
         assert parts.json('show', shown[0]['id'])['suggestion'] == before
+
+
+def test_memory_is_raised_step_by_step(parts):
+    """What runs out of memory is tried again with twice as much, which is no retry; the master may die meanwhile. Up to what was allowed."""
+    if parts.json('show', holds(parts, 'probe', 200, '--mem', '64M')['id'])['reason'] != 'oom':
+        pytest.skip('this machine holds nobody to a limit of memory in a way that could be told')
+    job = holds(parts, 'grows', 200, '--mem', '64M', '--mem-max', '1G')
+    assert (job['state'], job['attempts'], job['mem_bytes'], job['mem_max_bytes']) == ('succeeded', 3, 256 * MIB, 1024 * MIB)
+    grown = [event['mem_bytes'] // MIB for event in (json.loads(line) for line in parts.ok('events', '--since', '0', '--json').splitlines()) if event['event'] == 'job.grown']
+    assert grown == [128, 256]
+    text = parts.ok('show', str(job['id']))
+    assert '256M memory' in text and 'up to 1G' in text, text
+    parts.crash('master')
+    parts.start_master('--snapshot-records', '1')
+    assert parts.json('show', job['id'])['mem_bytes'] == 256 * MIB
+    poor = holds(parts, 'poor too', 400, '--mem', '64M', '--mem-max', '128M')
+    assert (poor['state'], poor['reason'], poor['attempts'], poor['mem_bytes']) == ('failed', 'oom', 2, 128 * MIB)
+    for options, why in ((('--mem-max', '1G'), 'nothing to raise'), (('--mem', '2G', '--mem-max', '1G'), 'nothing to raise'),
+                         (('--mem', '1G', '--mem-max', '2G', '--array', '1-2'), 'ask for the same')):
+        refused = parts.rota('submit', *options, '--', 'true')
+        assert refused.returncode == 2 and 'mem_max' in refused.stderr and why in refused.stderr, refused
 
 
 def test_memory_that_is_taken_from_earlier_runs(parts):

@@ -17,7 +17,7 @@ export type JobDetail = Job & {
   after: { job: number; when: string }[]; after_left: number; retry_of: number | null
   command?: string[]; env?: Record<string, string>; labels?: Record<string, string>
   workdir?: string | null; stdin?: string | null; stdout?: string | null; stderr?: string | null
-  cron?: string | null; cron_due?: Time; note?: string | null
+  mem_max_bytes: number | null; cron?: string | null; cron_due?: Time; note?: string | null
   suggestion: { runs: number; ooms: number; mem_max_bytes: number; mem_bytes: number; cpus_max: number | null; cpus: number | null } | null
   image?: string | null; overlap_never?: boolean; stdout_tail?: string; stderr_tail?: string
 }

@@ -189,6 +189,46 @@ static bool may_retry(const struct sched *s, const struct job *j, uint32_t task,
     return task_failures(j, task) < s->classes[j->class].retries;
 }
 
+/* What a job that ran out of memory asks for next: twice as much, but not more than it may, nor than a node has. 0: there is no more. */
+static uint64_t more_memory(const struct sched *s, const struct job *j)
+{
+    uint64_t has = job_class(s, j)->need.v[RES_MEM], most = 0;
+    if (j->is_array || !j->extra || j->extra->mem_max_bytes <= has)
+        return 0;
+    for (size_t i = 0; i < s->nodes_count; i++)
+        if (s->nodes[i]->state != NODE_REMOVED && sched_node_suits(s->nodes[i], &job_class(s, j)->need) && s->nodes[i]->capacity.v[RES_MEM] > most)
+            most = s->nodes[i]->capacity.v[RES_MEM];
+    if (most > j->extra->mem_max_bytes)
+        most = j->extra->mem_max_bytes;
+    if (most > 2 * has)
+        most = 2 * has;
+    return most > has ? most : 0;
+}
+
+static void grow(struct sched *s, const struct job *j, uint64_t mem_bytes)
+{
+    const struct class *c = job_class(s, j);
+    struct record rec = { .kind = EV_CLASS };
+    struct ev_class *e = &rec.class;
+    struct class_key key;
+    autobuf struct buf tokens = BUF_INIT;
+    sched_class_event(s, j->class, e, &tokens);
+    e->need.v[RES_MEM] = mem_bytes;
+    check(sched_class_key(&key, e, c->need.where, c->user, c->queue, c->shape->account));
+    uint32_t number = intern_find(&s->class_keys, bytes_of(&key, sizeof key));
+    if (number == INTERN_NONE) {
+        number = e->class = (uint32_t)s->classes_count;
+        e->user = arena_bytes(&s->turn, e->user);
+        e->queue = arena_bytes(&s->turn, e->queue);
+        e->account = arena_bytes(&s->turn, e->account);
+        e->where = arena_bytes(&s->turn, e->where);
+        e->tokens = arena_bytes(&s->turn, e->tokens);
+        sched_emit(s, &rec);
+    }
+    struct record grown = { .kind = EV_GROWN, .grown = { j->id.n, number, mem_bytes } };
+    sched_emit(s, &grown);
+}
+
 void sched_end_attempt(struct sched *s, struct run *r, const struct attempt_result *result)
 {
     struct job *j = r->job;
@@ -196,6 +236,7 @@ void sched_end_attempt(struct sched *s, struct run *r, const struct attempt_resu
     struct record rec = { .kind = EV_ENDED };
     struct ev_ended *e = &rec.ended;
     enum reason reason = result->reason;
+    uint64_t more = 0;
     *e = (struct ev_ended){ .job = j->id.n,
                             .task = r->ref.task,
                             .attempt = r->ref.attempt,
@@ -221,7 +262,10 @@ void sched_end_attempt(struct sched *s, struct run *r, const struct attempt_resu
         if (lost && task_lost(j, r->ref.task) + 1u >= s->config.poison_nodes)
             reason = REASON_POISON;
         e->counted = !reason_infra(reason) || BUG(infra_counts);
-        if (may_retry(s, j, r->ref.task, reason)) {
+        more = reason == REASON_OOM ? more_memory(s, j) : 0;
+        if (more) { /* What it did is not tried again: what is tried is another thing. */
+            e->counted = 0;
+        } else if (may_retry(s, j, r->ref.task, reason)) {
             e->retry_ms = e->counted ? backoff(s, c->backoff_ms, c->backoff_max_ms, task_failures(j, r->ref.task))
                                      : backoff(s, 1000, 60000, task_infra(j, r->ref.task));
         } else {
@@ -230,6 +274,8 @@ void sched_end_attempt(struct sched *s, struct run *r, const struct attempt_resu
     }
     e->reason = reason;
     sched_emit(s, &rec);
+    if (more)
+        grow(s, j, more);
 }
 
 void sched_revoke(struct sched *s, struct run *r, enum reason reason)
@@ -362,6 +408,10 @@ static int check_request(struct sched *s, const struct job_request *q, struct sc
         return refuse(result, ERR_INVALID, "retries", "write 0 to 1000", "too many retries");
     if (q->after_count > AFTER_MAX)
         return refuse(result, ERR_INVALID, "after", "wait for an array instead of its many jobs", "too many dependencies");
+    if (q->mem_max_bytes && q->tasks)
+        return refuse(result, ERR_INVALID, "mem_max", "submit the tasks as jobs of their own", "the tasks of an array ask for the same, none of them for more");
+    if (q->mem_max_bytes && (!q->need.v[RES_MEM] || q->mem_max_bytes < q->need.v[RES_MEM]))
+        return refuse(result, ERR_INVALID, "mem_max", "give the memory to begin with, and a maximum that is not less", "there is nothing to raise");
     if (q->named_count > RES_NAMED_MAX)
         return refuse(result, ERR_INVALID, "resources", "use at most 5 named resources", "too many named resources");
     if (s->jobs_open >= s->config.jobs_max)
@@ -504,7 +554,8 @@ static void submit(struct sched *s, const struct job_request *asked, struct sche
                                            .retry_of = q->retry_of.n,
                                            .notify = q->notify,
                                            .cron = arena_bytes(&s->turn, q->cron),
-                                           .due_wall_ms = q->due_wall_ms };
+                                           .due_wall_ms = q->due_wall_ms,
+                                           .mem_max_bytes = q->mem_max_bytes };
     sched_emit(s, &rec);
     result->job.n = rec.submitted.job;
     result->changed = true;

@@ -140,6 +140,7 @@ struct job_request {
     bool notify;                          /* somebody is to be told of its end: SCHED_NOTIFIED when that is done */
     const struct after *after; size_t after_count;
     job_id retry_of;
+    uint64_t mem_max_bytes;               /* an attempt that ran out of memory is tried again with more, up to this; 0: it is not. No arrays */
     struct bytes cron;                    /* the entry by which it comes; empty: none */
     int64_t due_wall_ms;                  /* for which of its due times: each but once, and in their order */
 };

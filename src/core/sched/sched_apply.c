@@ -539,6 +539,31 @@ bool sched_class_key(struct class_key *key, const struct ev_class *e, uint64_t w
     return unpack_tokens(e->tokens, key->tokens);
 }
 
+void sched_class_event(const struct sched *s, uint32_t number, struct ev_class *e, struct buf *tokens)
+{
+    const struct class *c = &s->classes[number];
+    struct bytes account = intern_text(&s->accounts, c->shape->account);
+    for (uint32_t t = 0; t < TOKENS_MAX; t++)
+        if (c->shape->tokens[t]) {
+            buf_varint(tokens, t);
+            buf_varint(tokens, c->shape->tokens[t]);
+        }
+    *e = (struct ev_class){ .class = number,
+                            .user = intern_text(&s->users, c->user),
+                            .queue = intern_text(&s->queues, c->queue),
+                            .need = c->need,
+                            .time_limit_ms = c->time_limit_ms,
+                            .grace_ms = c->grace_ms,
+                            .lost_after_ms = c->lost_after_ms,
+                            .retries = c->retries,
+                            .backoff_ms = c->backoff_ms,
+                            .backoff_max_ms = c->backoff_max_ms,
+                            .overlap_never = c->overlap_never,
+                            .account = bytes_equal(account, bytes_str(ACCOUNT_DEFAULT)) ? bytes_of("", 0) : account,
+                            .tokens = buf_bytes(tokens),
+                            .where = sched_where_text(s, c->need.where) };
+}
+
 static int apply_class(struct sched *s, const struct record *rec, struct err *err)
 {
     const struct ev_class *e = &rec->class;
@@ -675,13 +700,14 @@ static int apply_submitted(struct sched *s, const struct record *rec, struct err
         j->array->limit = e->limit;
         j->array->counts[JOB_QUEUED] = e->tasks;
     }
-    if (e->begin_wall_ms || e->deadline_wall_ms || e->retry_of || e->notify) {
+    if (e->begin_wall_ms || e->deadline_wall_ms || e->retry_of || e->notify || e->mem_max_bytes) {
         struct job_extra *x = job_extra(j);
         x->notify = e->notify != 0;
         x->begin_wall_ms = e->begin_wall_ms;
         x->begin_open = e->begin_wall_ms != 0;
         x->deadline_wall_ms = e->deadline_wall_ms;
         x->retry_of.n = e->retry_of;
+        x->mem_max_bytes = e->mem_max_bytes;
         if (e->begin_wall_ms)
             appoint(s, id, e->begin_wall_ms);
         if (e->deadline_wall_ms)
@@ -872,7 +898,7 @@ static int apply_ended(struct sched *s, const struct record *rec, struct err *er
         c->exit_code = (uint8_t)e->exit_code;
         c->signal = (uint8_t)e->signal;
         c->failures = add16(c->failures, e->counted ? 1 : 0);
-        if (e->reason && !e->counted)
+        if (reason_infra((enum reason)e->reason) && !e->counted)
             c->infra = add8(c->infra);
         if (lost)
             c->lost = add8(c->lost);
@@ -881,7 +907,7 @@ static int apply_ended(struct sched *s, const struct record *rec, struct err *er
         j->exit_code = (uint8_t)e->exit_code;
         j->signal = (uint8_t)e->signal;
         j->failures = add16(j->failures, e->counted ? 1 : 0);
-        if (e->reason && !e->counted)
+        if (reason_infra((enum reason)e->reason) && !e->counted)
             j->infra = add8(j->infra);
         if (lost)
             j->lost = add8(j->lost);
@@ -1134,6 +1160,23 @@ static int apply_job_simple(struct sched *s, const struct record *rec, struct er
     return 0;
 }
 
+/* Of a single job without an open attempt: nothing is held by what it asked for. Who it is of stays, and so do limits, shares and counts. */
+static int apply_grown(struct sched *s, const struct record *rec, struct err *err)
+{
+    const struct ev_grown *e = &rec->grown;
+    struct job *j = live_job(s, e->job, rec, err);
+    if (!j)
+        return -(int)ERR_CORRUPT;
+    if (j->is_array || j->run || e->class >= s->classes_count || sched_job_eligible(j))
+        REFUSE("job %" PRIu64 " cannot ask for more now", e->job);
+    const struct class *was = job_class(s, j), *now = &s->classes[e->class];
+    if (was->user != now->user || was->queue != now->queue || was->shape->account != now->shape->account)
+        REFUSE("job %" PRIu64 " cannot become somebody else's", e->job);
+    j->class = e->class;
+    j->order_key = sched_order_key(s, j);
+    return 0;
+}
+
 static int apply_rollback(struct sched *s, const struct record *rec, struct err *err)
 {
     uint64_t floor = rec->epoch.job_floor;
@@ -1170,6 +1213,7 @@ int sched_apply(struct sched *s, const struct record *rec, struct err *err)
     case EV_RELEASED:
     case EV_UNBLOCKED:
     case EV_UPDATED: return apply_job_simple(s, rec, err);
+    case EV_GROWN: return apply_grown(s, rec, err);
     case EV_ASSIGNED: return apply_assigned(s, rec, err);
     case EV_STARTED: return apply_started(s, rec, err);
     case EV_REVOKED: return apply_revoked(s, rec, err);

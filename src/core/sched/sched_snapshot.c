@@ -206,28 +206,8 @@ static void put_vocabulary(struct writer *w)
     for (uint32_t i = 0; i < s->classes_count; i++) {
         const struct class *c = &s->classes[i];
         struct record r = { .kind = EV_CLASS };
-        r.class = (struct ev_class){ .class = i,
-                                     .user = intern_text(&s->users, c->user),
-                                     .queue = intern_text(&s->queues, c->queue),
-                                     .need = c->need,
-                                     .time_limit_ms = c->time_limit_ms,
-                                     .grace_ms = c->grace_ms,
-                                     .lost_after_ms = c->lost_after_ms,
-                                     .retries = c->retries,
-                                     .backoff_ms = c->backoff_ms,
-                                     .backoff_max_ms = c->backoff_max_ms,
-                                     .overlap_never = c->overlap_never,
-                                     .where = sched_where_text(s, c->need.where) };
-        struct bytes account = intern_text(&s->accounts, c->shape->account);
-        if (!bytes_equal(account, bytes_str(ACCOUNT_DEFAULT)))
-            r.class.account = account;
         autobuf struct buf tokens = BUF_INIT;
-        for (uint32_t t = 0; t < TOKENS_MAX; t++)
-            if (c->shape->tokens[t]) {
-                buf_varint(&tokens, t);
-                buf_varint(&tokens, c->shape->tokens[t]);
-            }
-        r.class.tokens = buf_bytes(&tokens);
+        sched_class_event(s, i, &r.class, &tokens);
         put_record(w, &r);
         if (c->run_ms_mean < 0)
             continue;
@@ -360,6 +340,7 @@ static void put_job(struct writer *w, const struct job *j)
         put_signed(w, x->begin_wall_ms);
         put_signed(w, x->deadline_wall_ms);
         put(w, x->retry_of.n);
+        put(w, x->mem_max_bytes);
         put(w, x->failed_on.n);
         put_time(w, j, x->eligible_wall_ms);
     }
@@ -710,6 +691,7 @@ static void take_extra(struct sched_restore *r, struct job *j, uint64_t flags)
     x->begin_wall_ms = get_signed(r);
     x->deadline_wall_ms = get_signed(r);
     x->retry_of.n = get(r);
+    x->mem_max_bytes = get(r);
     x->failed_on.n = get(r);
     x->eligible_wall_ms = get_time(r, j);
 }

@@ -216,6 +216,7 @@ struct dependent { job_id job; enum after_when when; };
 struct job_extra {
     int64_t begin_wall_ms, deadline_wall_ms;
     job_id retry_of;
+    uint64_t mem_max_bytes;
     struct dependent *dependents; size_t dependents_count, dependents_cap; /* jobs that wait for this one */
     struct after *after; size_t after_count;                               /* what this one was submitted with */
     job_id failed_on;            /* a dependency that can no longer be met */
@@ -384,6 +385,8 @@ struct node *sched_node(const struct sched *s, node_id id);
 bool sched_class_key(struct class_key *key, const struct ev_class *e, uint64_t where, uint32_t user, uint32_t queue, uint32_t account); /* false: tokens do not decode */
 uint32_t sched_attempt_next(const struct sched *s, const struct job *j, uint32_t task); /* number of its next attempt */
 bool sched_orphan(const struct sched *s, struct attempt_ref ref);      /* may be an attempt that a rollback forgot */
+/* A class as the journal has it; its texts are borrowed, its tokens are in *tokens. */
+void sched_class_event(const struct sched *s, uint32_t number, struct ev_class *e, struct buf *tokens);
 void sched_class_mean(struct sched *s, struct class *c, double run_ms_mean);
 void sched_emit(struct sched *s, const struct record *r);              /* decide: append to the effects and apply */
 bool sched_job_eligible(const struct job *j);

@@ -39,6 +39,7 @@ bool sched_view_job(const struct sched *s, job_id id, struct job_view *out)
         out->begin_wall_ms = j->extra->begin_wall_ms;
         out->deadline_wall_ms = j->extra->deadline_wall_ms;
         out->retry_of = j->extra->retry_of;
+        out->mem_max_bytes = j->extra->mem_max_bytes;
     }
     if (j->is_array) {
         out->tasks = j->array->tasks;

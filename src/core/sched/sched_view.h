@@ -21,6 +21,7 @@ struct job_view {
     node_id node;                    /* of a single job: where it is or last was */
     enum reason reason;              /* of a single job that failed */
     uint32_t exit_code, signal;
+    uint64_t mem_max_bytes;          /* up to this it asks for more after it ran out of memory; 0: it does not */
     uint32_t after_left;             /* dependencies not yet met */
     job_id retry_of;
 };

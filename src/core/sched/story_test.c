@@ -437,6 +437,67 @@ static void each_due_time_comes_once(void **state)
     end(&t);
 }
 
+static void more_memory_is_asked_for_step_by_step(void **state)
+{
+    (void)state;
+    struct story t;
+    begin(&t);
+    join(&t, 1, "a", 8); /* of 8 GiB */
+    const uint64_t gib = 1ull << 30;
+    submit(&t, REQUEST(.need.v[RES_MEM] = 3 * gib, .mem_max_bytes = 100 * gib, .held = true, .tasks = 2));
+    assert_string_equal(t.result.err.field, "mem_max");
+    submit(&t, REQUEST(.mem_max_bytes = gib));
+    assert_string_equal(t.result.err.field, "mem_max");
+    submit(&t, REQUEST(.need.v[RES_MEM] = 2 * gib, .mem_max_bytes = gib));
+    assert_string_equal(t.result.err.field, "mem_max");
+    submit(&t, REQUEST(.need.v[RES_MEM] = 3 * gib, .mem_max_bytes = 100 * gib));
+    submit(&t, REQUEST(.need.v[RES_MEM] = gib)); /* holds some of it meanwhile */
+    tick(&t, 0);
+    start(&t, 1, single(1, 1));
+    buf_clear(&t.told);
+    finish(&t, 1, single(1, 1), REASON_OOM, 137);
+    told(&t, "job.ended job=1 task=- attempt=1 node=1 reason=3 exit_code=137\njob.grown job=1 class=2 mem_bytes=6442450944\n-> REPORT_ACK\n");
+    assert_int_equal(state_of(&t, 1), JOB_RETRY_WAIT);
+    tick(&t, 0);
+    tick(&t, 0);
+    assert_int_equal(state_of(&t, 1), JOB_DISPATCHED); /* without its time as a retry: it has none */
+    struct node_view n;
+    sched_view_node(t.s, (node_id){ 1 }, &n);
+    assert_int_equal(n.allocated.v[RES_MEM], 7 * gib);
+    finish(&t, 1, single(1, 2), REASON_OOM, 137);
+    struct job_view v;
+    sched_view_job(t.s, (job_id){ 1 }, &v);
+    assert_int_equal(v.need.v[RES_MEM], 8 * gib); /* no node has more */
+    finish(&t, 1, single(2, 1), REASON_NONE, 0);
+    tick(&t, 0);
+    tick(&t, 0);
+    sched_view_node(t.s, (node_id){ 1 }, &n);
+    assert_int_equal(n.allocated.v[RES_MEM], 8 * gib);
+    finish(&t, 1, single(1, 3), REASON_OOM, 137);
+    assert_int_equal(state_of(&t, 1), JOB_FAILED);
+    /* Up to what was allowed; what else goes wrong is as ever; and a cancel is the end. */
+    submit(&t, REQUEST(.need.v[RES_MEM] = 3 * gib, .mem_max_bytes = 4 * gib, .retries = 1, .backoff_ms = 1000, .backoff_max_ms = 1000));
+    tick(&t, 0);
+    finish(&t, 1, single(3, 1), REASON_OOM, 137);
+    sched_view_job(t.s, (job_id){ 3 }, &v);
+    assert_int_equal(v.need.v[RES_MEM], 4 * gib);
+    tick(&t, 0);
+    tick(&t, 0);
+    finish(&t, 1, single(3, 2), REASON_OOM, 137); /* its retry */
+    assert_int_equal(state_of(&t, 3), JOB_RETRY_WAIT);
+    tick(&t, 1000);
+    tick(&t, 0);
+    finish(&t, 1, single(3, 3), REASON_OOM, 137);
+    assert_int_equal(state_of(&t, 3), JOB_FAILED);
+    submit(&t, REQUEST(.need.v[RES_MEM] = gib, .mem_max_bytes = 4 * gib));
+    tick(&t, 0);
+    struct sched_event cancel = { .kind = SCHED_CANCEL, .cancel = { { 4 }, TASK_ALL, bytes_str("ada"), bytes_str("") } };
+    step(&t, cancel);
+    finish(&t, 1, single(4, 1), REASON_OOM, 137);
+    assert_int_equal(state_of(&t, 4), JOB_CANCELLED);
+    end(&t);
+}
+
 static void an_array_keeps_its_limit(void **state)
 {
     (void)state;
@@ -1395,6 +1456,7 @@ int main(void)
         cmocka_unit_test(only_the_right_reporter_counts),
         cmocka_unit_test(failures_are_retried_as_asked),
         cmocka_unit_test(each_due_time_comes_once),
+        cmocka_unit_test(more_memory_is_asked_for_step_by_step),
         cmocka_unit_test(an_array_keeps_its_limit),
         cmocka_unit_test(tasks_wait_as_their_array_does),
         cmocka_unit_test(dependencies_open_and_close),

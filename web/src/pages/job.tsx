@@ -217,7 +217,7 @@ function Facts({ job }: { job: JobDetail }) {
   const rows: [string, unknown][] = [
     ['Command', command !== undefined && <code>{command}</code>],
     ['User, queue', <><Text of={job.user} />, <Text of={job.queue} /></>],
-    ['Asks for', `${cpus(job.cpus)} CPU, ${bytes(job.mem_bytes)}${job.gpus ? `, ${cpus(job.gpus)} GPU` : ''}${Object.entries(job.resources).map(([k, v]) => `, ${plain(k)}=${v}`).join('')}`],
+    ['Asks for', `${cpus(job.cpus)} CPU, ${bytes(job.mem_bytes)}${job.mem_max_bytes ? ` (up to ${bytes(job.mem_max_bytes)})` : ''}${job.gpus ? `, ${cpus(job.gpus)} GPU` : ''}${Object.entries(job.resources).map(([k, v]) => `, ${plain(k)}=${v}`).join('')}`],
     ['Priority', String(job.priority)],
     ['Time limit', job.time_limit_s !== null && duration(job.time_limit_s)],
     ['Retries', job.retries > 0 && String(job.retries)],
