@@ -4,6 +4,7 @@
 
 #include "cli/args.h"
 #include "cli/commands.h"
+#include "cli/sim_again.h"
 #include "cli/sim_pods.h"
 #include "cli/sim_trace.h"
 #include "cli/term.h"
@@ -44,6 +45,8 @@ static int run_sim(const struct args *args)
     }
     if (!args->operands_count)
         return args_has(args, "balance") ? sim_balance(args) : run_faults(args);
+    if (args_has(args, "again"))
+        return sim_again(args, args->operands[0]);
     return args_has(args, "nodes") ? sim_pods(args, args->operands[0]) : sim_trace(args, args->operands[0]);
 }
 
@@ -61,6 +64,7 @@ static const struct option_row options[] = {
     { .name = "one-by-one", .kind = OPTION_FLAG, .group = "Replay", .help = "a scheduling cycle after each event of an instant, as the pyss simulator does" },
     { .name = "dump", .kind = OPTION_FILE, .argument = "FILE", .group = "Replay", .help = "write every start: index,id,submit,start,run,est,procs" },
     { .name = "report", .kind = OPTION_FILE, .argument = "FILE", .group = "Replay", .help = "write a page (HTML, complete in itself): the outcomes, the queue and the utilisation over time, and how long jobs waited" },
+    { .name = "again", .kind = OPTION_FLAG, .group = "Replay", .help = "TRACE is a master's state directory: each start in its journal is decided again, by the --policy, --backfill and --place that the master used, and compared" },
     { .name = "json", .kind = OPTION_FLAG, .group = "Replay", .help = "one JSON object per replay and line" },
     { .name = "progress", .kind = OPTION_CHOICE, .argument = "HOW", .choices = "auto|plain|none", .fallback = "auto", .group = "Replay", .help = "a line on standard error that shows how far it is; by default on a terminal" },
     { .name = "nodes", .kind = OPTION_FILE, .argument = "FILE", .group = "Placement", .help = "TRACE is a list of pods (CSV, as in the openb traces); place them on the nodes of this list" },
@@ -81,6 +85,9 @@ const struct command command_sim = {
     .text = "TRACE is a log in the Standard Workload Format, plain or gzip. The machine is one pool of processors; a job starts and ends at "
             "whole seconds; ends come before submissions, then one scheduling cycle runs. Prints average and greatest wait, bounded "
             "slowdown (10 s), utilisation and makespan; docs/policies.md has the formulas.\n\n"
+            "TRACE may be the state directory of a master, or a backup: then it is what ran there, as far as CPUs go, on all its nodes together. With "
+            "--again nothing is left out: a second scheduler is given the journal, and has to start what the first one started. What a journal does not tell "
+            "(that a worker was still on its way back to a new master, cycles that started nothing) makes a few differ now and then, and under conservative most.\n\n"
             "With --nodes, TRACE is a list of pods: each is placed once, in order, on GPUs that are counted one by one, and never ends. Prints how "
             "many found no place and how much of GPUs, CPUs and memory is allocated at the end, when all GPUs were asked for (@FULL) and when "
             "the first failed (@FAIL).\n\n"
@@ -89,6 +96,7 @@ const struct command command_sim = {
             "With --faults, exit code 1 when an invariant is violated; the last line then says which, and how to see it again.",
     .examples = "rota sim log.swf.gz --policy fifo,wfp3 --backfill easy\nrota sim log.swf --policy f1 --backfill easy --dump starts.csv\n"
                 "rota sim log.swf.gz --compare fifo,sjf,saf,f1 --backfill easy --report policies.html\n"
+                "rota sim /var/lib/rota/master --compare priority,sjf,fairshare --backfill easy\nrota sim /var/lib/rota/master --again\n"
                 "rota sim pods.csv.gz --nodes nodes.csv.gz --place fragmentation --mode inflate --seeds 10\n"
                 "rota sim --balance --place spread,random,roundrobin\nrota sim --faults --seed 7 --trace\nrota sim --faults --seeds 1000",
     .options = options, .run = run_sim,

@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #include "base/mem.h"
@@ -10,6 +11,7 @@
 #include "cli/sim_outcome.h"
 #include "cli/term.h"
 #include "io/clock.h"
+#include "sim/journal_log.h"
 #include "sim/trace_sim.h"
 
 struct replay {
@@ -237,7 +239,10 @@ int sim_trace(const struct args *args, const char *path)
     struct replay r = { .args = args, .trace = slash ? slash + 1 : path };
     struct swf log;
     struct swf_counts counts;
-    if (swf_read(&log, path, &err) < 0)
+    struct stat found;
+    bool journal = stat(path, &found) == 0 && S_ISDIR(found.st_mode);
+    choice.rebase |= journal; /* It counts from 1970. */
+    if ((journal ? journal_log_read : swf_read)(&log, path, &err) < 0)
         return say_error(&err);
     int rc = swf_choose(&log, &choice, &r.jobs, &r.count, &r.procs, &counts, &err);
     swf_fini(&log);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/bug.h"
+#include "core/sched/sched_again.h"
 #include "core/sched/sched_state.h"
 
 #define CYCLE_SWEEP_MS 1000       /* how often silent nodes are looked for */
@@ -852,5 +853,29 @@ void sched_step(struct sched *s, const struct sched_event *ev, struct effects *f
         break;
     }
     settle(s);
+    finish(s, fx);
+}
+
+/* --- decisions made again --- */
+
+void sched_again_at(struct sched *s, int64_t wall_ms)
+{
+    s->now_ms += wall_ms > s->wall_ms ? wall_ms - s->wall_ms : 0;
+    s->wall_ms = wall_ms;
+}
+
+void sched_again_cycle(struct sched *s, struct effects *fx)
+{
+    check(s->started);
+    begin(s, s->now_ms, s->wall_ms);
+    for (size_t i = 0; i < s->nodes_count; i++) {
+        struct node *n = s->nodes[i];
+        if (n->session || !node_state_dispatches(n->state))
+            continue;
+        n->window = UINT32_MAX;
+        sched_node_session(s, n, n->id.n);
+        sched_node_freed(s, n);
+    }
+    sched_cycle(s);
     finish(s, fx);
 }
