@@ -5,7 +5,6 @@
 
 #include "base/parse.h"
 #include "cli/term.h"
-#include "core/policy/order.h"
 #include "sim/journal_again.h"
 #include "wire/json_out.h"
 
