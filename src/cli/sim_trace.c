@@ -242,7 +242,7 @@ int sim_trace(const struct args *args, const char *path)
     struct stat found;
     bool journal = stat(path, &found) == 0 && S_ISDIR(found.st_mode);
     choice.rebase |= journal; /* It counts from 1970. */
-    if ((journal ? journal_log_read : swf_read)(&log, path, &err) < 0)
+    if ((journal ? journal_log_read(&log, path, &err) : swf_read(&log, path, &err)) < 0)
         return say_error(&err);
     int rc = swf_choose(&log, &choice, &r.jobs, &r.count, &r.procs, &counts, &err);
     swf_fini(&log);
