@@ -187,7 +187,7 @@ static int enqueue(struct master *m, const struct auth_identity *who, const stru
     struct store_job *sj = &ride->jobs[ride->jobs_count++];
     *sj = (struct store_job){ .job = result.job,
                               .spec = arena_bytes(&ride->arena, p->encoded),
-                              .owner = bytes_str(who->user) };
+                              .owner = arena_bytes(&ride->arena, bytes_str(who->user)) };
     if (key.size) {
         sj->key = arena_bytes(&ride->arena, key);
         sj->key_digest = arena_bytes(&ride->arena, bytes_of(p->digest, KEY_DIGEST_BYTES));
