@@ -68,14 +68,14 @@ export function Cron() {
         {!list.length ? <Empty title="No job comes again"><code>rota cron add nightly --at '30 2 * * mon-fri' -- ./backup.sh</code> makes an entry: the master submits its job at each of these times.</Empty> : (
           <div class="flush overflow">
             <table class="grid cron">
-              <thead><tr><th>Name</th><th>Schedule</th><th>Next</th><th>Last job</th><th class="n opt">Submitted</th><th class="n opt">Passed</th><th class="opt">Passed last</th><th class="opt">User</th><th class="opt">Command</th><th /></tr></thead>
+              <thead><tr><th>Name</th><th>Schedule</th><th>Next</th><th class="opt">Last job</th><th class="n opt">Submitted</th><th class="n opt">Passed</th><th class="opt">Passed last</th><th class="opt">User</th><th class="opt">Command</th><th /></tr></thead>
               <tbody>
                 {list.map((e) => (
                   <tr key={e.name}>
                     <td><Text of={e.name} /></td>
                     <td><code>{plain(e.schedule)}</code> <small class="muted">{plain(e.zone)}</small></td>
                     <td><Next of={e} /></td>
-                    <td>{e.last_job === null ? <span class="muted">–</span> : <><a href={href('jobs', e.last_job)}>{e.last_job}</a>{e.last_job_open && <small class="muted"> open</small>}</>}</td>
+                    <td class="opt">{e.last_job === null ? <span class="muted">–</span> : <><a href={href('jobs', e.last_job)}>{e.last_job}</a>{e.last_job_open && <small class="muted"> open</small>}</>}</td>
                     <td class="n opt">{number(e.submitted)}</td>
                     <td class="n opt">{number(e.passed)}</td>
                     <td class="wrap opt">{e.last_passed ? <span class={e.last_passed.reason === 'refused' ? 'bad' : 'muted'} title={stamp(e.last_passed.due)}>{e.last_passed.reason}{e.last_passed.text ? `: ${plain(e.last_passed.text)}` : ''}</span> : ''}</td>

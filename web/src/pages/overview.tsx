@@ -34,7 +34,7 @@ function Health({ s }: { s: Stats }) {
         note={bad ? `${plural(bad, 'node')} in trouble` : ready ? 'all well' : 'nothing can run'} />
       <Tile label="Tasks running" value={short(s.tasks.running ?? 0)} note={s.tasks.uncertain ? `${number(s.tasks.uncertain)} uncertain` : plural(s.tasks.dispatched ?? 0, 'dispatched', 'dispatched')}
         tone={s.tasks.uncertain ? 'warn' : ''} to="#/jobs?state=running" />
-      <Tile label="Tasks queued" value={short(s.tasks.queued ?? 0)} note={later ? `${short(later)} held or blocked` : plural(s.scheduler.shapes, 'shape')} to="#/jobs?state=queued" />
+      <Tile label="Tasks queued" value={short(s.tasks.queued ?? 0)} note={later ? <span title="held, blocked, or waiting to be tried again">{short(later)} on hold</span> : plural(s.scheduler.shapes, 'shape')} to="#/jobs?state=queued" />
       <Tile label="Tasks failed" value={short(s.tasks.failed ?? 0)} note={`of ${short(s.totals.submitted)} submitted`} tone={s.tasks.failed ? 'warn' : ''} to="#/failures" />
       <Tile label="Commit" value={duration(s.store.commit_s_last)} note={`worst ${duration(s.store.commit_s_max)}`} tone={s.store.errors ? 'bad' : s.store.commit_s_last > 0.25 ? 'warn' : ''} />
       <Tile label="Store" value={bytes(s.store.bytes)} note={s.store.low ? 'disk nearly full' : `${bytes(s.store.free_bytes)} free`} tone={s.store.low ? 'bad' : ''} />
