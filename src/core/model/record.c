@@ -270,6 +270,7 @@ struct record_subject record_subject(const struct record *r)
     case EV_UNBLOCKED: JOB(r->unblocked); break;
     case EV_UPDATED: JOB(r->updated); break;
     case EV_GROWN: JOB(r->grown); break;
+    case EV_GANG_ENDED: JOB(r->gang_ended); break;
     case EV_ASSIGNED: ATTEMPT(r->assigned), NODE(r->assigned); break;
     case EV_STARTED: ATTEMPT(r->started), NODE(r->started); break;
     case EV_REVOKED:

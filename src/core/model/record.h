@@ -52,7 +52,8 @@ enum end_flags {
     END_STDOUT_GAP = 1,      /* output was cut at the cap; a mark in the file says how much is missing */
     END_STDERR_GAP = 2,
     END_MAY_HAVE_RUN = 4,    /* nobody saw how it ended; it may have had effects */
-    END_CANCEL_LOST_RACE = 8 /* it was being cancelled but finished first */
+    END_CANCEL_LOST_RACE = 8, /* it was being cancelled but finished first */
+    END_OF_GANG = 16         /* of a gang: what becomes of the task is decided when all of them have ended (GANG_ENDED) */
 };
 
 const char *event_name(enum event_kind kind); /* "job.started" */

@@ -86,6 +86,7 @@ static void pages_free(struct sched *s)
                 free(j->extra);
             }
             if (j->is_array) {
+                free(j->array->members);
                 free(j->array->returned);
                 free(j->array);
             }
@@ -181,13 +182,19 @@ static int64_t backoff(struct sched *s, int64_t base_ms, int64_t max_ms, unsigne
 
 /* What may be tried again after which failure: infrastructure always (bounded), what the job did up to its retries,
  * what would fail in the same way anywhere (its command does not exist, its image can not be had) never. */
-static bool may_retry(const struct sched *s, const struct job *j, uint32_t task, enum reason reason)
+bool sched_may_retry(const struct sched *s, const struct job *j, uint32_t task, enum reason reason)
 {
     if (reason_infra(reason))
         return task_infra(j, task) < s->config.infra_retries_max;
     if (reason == REASON_SPAWN || reason == REASON_IMAGE || reason == REASON_POISON)
         return false;
     return task_failures(j, task) < s->classes[j->class].retries;
+}
+
+int64_t sched_backoff(struct sched *s, const struct job *j, uint32_t task, bool counted)
+{
+    const struct class *c = job_class(s, j);
+    return counted ? backoff(s, c->backoff_ms, c->backoff_max_ms, task_failures(j, task)) : backoff(s, 1000, 60000, task_infra(j, task));
 }
 
 /* What a job that ran out of memory asks for next: twice as much, but not more than it may, nor than a node has. 0: there is no more. */
@@ -233,7 +240,6 @@ static void grow(struct sched *s, const struct job *j, uint64_t mem_bytes)
 void sched_end_attempt(struct sched *s, struct run *r, const struct attempt_result *result)
 {
     struct job *j = r->job;
-    const struct class *c = job_class(s, j);
     struct record rec = { .kind = EV_ENDED };
     struct ev_ended *e = &rec.ended;
     enum reason reason = result->reason;
@@ -251,7 +257,11 @@ void sched_end_attempt(struct sched *s, struct run *r, const struct attempt_resu
                             .stderr_bytes = result->stderr_bytes,
                             .flags = result->flags };
     bool lost = reason == REASON_NODE_LOST || reason == REASON_NODE_REBOOTED;
-    if (reason == REASON_NONE) {
+    bool gang = j->is_array && j->array->gang, breaks = gang && reason != REASON_NONE && !r->cancelling;
+    if (gang) {
+        e->flags |= END_OF_GANG;
+        reason = sched_gang_reason(r, reason);
+    } else if (reason == REASON_NONE) {
         e->final = JOB_SUCCEEDED;
         if (r->cancelling)
             e->flags |= END_CANCEL_LOST_RACE;
@@ -266,9 +276,8 @@ void sched_end_attempt(struct sched *s, struct run *r, const struct attempt_resu
         more = reason == REASON_OOM ? more_memory(s, j) : 0;
         if (more) { /* What it did is not tried again: what is tried is another thing. */
             e->counted = 0;
-        } else if (may_retry(s, j, r->ref.task, reason)) {
-            e->retry_ms = e->counted ? backoff(s, c->backoff_ms, c->backoff_max_ms, task_failures(j, r->ref.task))
-                                     : backoff(s, 1000, 60000, task_infra(j, r->ref.task));
+        } else if (sched_may_retry(s, j, r->ref.task, reason)) {
+            e->retry_ms = sched_backoff(s, j, r->ref.task, e->counted);
         } else {
             e->final = JOB_FAILED;
         }
@@ -277,14 +286,19 @@ void sched_end_attempt(struct sched *s, struct run *r, const struct attempt_resu
     sched_emit(s, &rec);
     if (more)
         grow(s, j, more);
+    if (breaks)
+        sched_gang_kill(s, j);
 }
 
 void sched_revoke(struct sched *s, struct run *r, enum reason reason)
 {
+    struct job *j = r->job;
+    bool gang = j->is_array && j->array->gang, cancelled = gang ? j->cancelled : r->cancelling, breaks = gang && !r->cancelling;
     struct record rec = { .kind = EV_REVOKED };
-    rec.revoked = (struct ev_revoked){ r->job->id.n, r->ref.task, r->ref.attempt, r->node->id.n, reason,
-                                       r->cancelling ? JOB_CANCELLED : 0 };
+    rec.revoked = (struct ev_revoked){ j->id.n, r->ref.task, r->ref.attempt, r->node->id.n, reason, cancelled ? JOB_CANCELLED : 0 };
     sched_emit(s, &rec);
+    if (breaks)
+        sched_gang_kill(s, j);
 }
 
 /* --- what follows by itself: dependencies, begin times, the end of arrays --- */
@@ -314,6 +328,8 @@ static void settle_job(struct sched *s, struct job *j)
         sched_emit(s, &rec);
         return;
     }
+    if (j->is_array && j->array->gang)
+        sched_gang_settle(s, j);
     if (j->is_array) {
         const uint32_t *n = j->array->counts;
         if (n[JOB_SUCCEEDED] + n[JOB_FAILED] + n[JOB_CANCELLED] + n[JOB_EXPIRED] == j->array->tasks) {
@@ -347,6 +363,8 @@ static void expire(struct sched *s, struct job *j)
                                          j->state == JOB_RETRY_WAIT);
     bool array_waits = j->is_array && !job_state_terminal(j->state) &&
                        (j->array->counts[JOB_QUEUED] || j->array->counts[JOB_RETRY_WAIT]);
+    if (array_waits && j->array->gang && j->array->counts[JOB_QUEUED] + j->array->counts[JOB_RETRY_WAIT] < j->array->tasks)
+        return; /* It has started in time. */
     if (!single_waits && !array_waits)
         return;
     struct record rec = { .kind = EV_EXPIRED };
@@ -403,6 +421,13 @@ static int check_request(struct sched *s, const struct job_request *q, struct sc
     if (q->tasks > ARRAY_TASKS_MAX)
         return err_field(&result->err, ERR_INVALID, "array", "split it into several arrays",
                          "an array may have at most %u tasks, this one has %u", ARRAY_TASKS_MAX, q->tasks);
+    if (q->nodes > GANG_NODES_MAX)
+        return err_field(&result->err, ERR_INVALID, "nodes", "ask for fewer nodes", "a job may have at most %u nodes, this one asks for %u",
+                         GANG_NODES_MAX, q->nodes);
+    if (q->nodes > 1 && q->tasks)
+        return refuse(result, ERR_INVALID, "nodes", "submit as many jobs with nodes as the array has tasks", "an array can not be one job on several nodes as well");
+    if (q->nodes > 1 && q->mem_max_bytes)
+        return refuse(result, ERR_INVALID, "mem_max", "give it the memory that it needs", "the parts of a job on several nodes ask for the same, none of them for more");
     if (q->tasks && (uint64_t)q->first + (uint64_t)(q->tasks - 1) * (q->step ? q->step : 1) >= TASK_ALL)
         return refuse(result, ERR_INVALID, "array", "use indexes below 4294967294", "the last index is too large");
     if (q->retries > 1000)
@@ -480,7 +505,8 @@ static int class_of(struct sched *s, const struct job_request *q, uint32_t *numb
                             .retries = q->retries,
                             .backoff_ms = q->backoff_ms ? q->backoff_ms : 1000,
                             .backoff_max_ms = q->backoff_max_ms ? q->backoff_max_ms : 300000,
-                            .overlap_never = q->overlap_never };
+                            .overlap_never = q->overlap_never,
+                            .nodes = q->nodes > 1 ? q->nodes : 0 };
     for (size_t i = 0; i < q->named_count; i++) {
         int dim = named_dim(s, q->named[i].name, result);
         if (dim < 0)
@@ -544,7 +570,7 @@ static void submit(struct sched *s, const struct job_request *asked, struct sche
                                            .class = class,
                                            .name = arena_bytes(&s->turn, q->name),
                                            .priority = q->priority,
-                                           .tasks = q->tasks,
+                                           .tasks = q->nodes > 1 ? q->nodes : q->tasks,
                                            .first = q->first,
                                            .step = q->tasks && !q->step ? 1 : q->step,
                                            .limit = q->limit,
@@ -584,6 +610,10 @@ static void cancel(struct sched *s, const struct sched_event *ev, struct sched_r
         return;
     uint32_t task = j->is_array ? ev->cancel.task : TASK_SINGLE;
     bool one = j->is_array && task != TASK_ALL;
+    if (one && j->array->gang) {
+        err_field(&result->err, ERR_CONFLICT, "task", "cancel the job", "the parts of job %" PRIu64 " run together or not at all", j->id.n);
+        return;
+    }
     if (one) {
         enum job_state state = sched_task_state(j, task);
         if (job_state_terminal(state) || state == JOB_CANCELLING)

@@ -55,6 +55,7 @@ struct sched_config {
 };
 #define ROLLBACK_JOBS 1000000u /* what a rollback leaves out: more than could have been given since the backup */
 #define ROLLBACK_EPOCHS 1000000u
+#define GANG_NODES_MAX 1000u
 void sched_config_default(struct sched_config *c);
 
 enum after_when { AFTER_OK, AFTER_ANY, AFTER_FAIL };
@@ -128,6 +129,7 @@ struct job_request {
     struct bytes where;                   /* nodes it may run on (core/model/where.h); empty: all */
     const struct named_resource *named; size_t named_count;
     int64_t priority;                     /* -1,000,000 .. 1,000,000 */
+    uint32_t nodes;                       /* more than 1: a gang, that is one job on so many nodes at the same time, `need` on each; no array */
     uint32_t tasks;                       /* 0: no array; else 1 .. ARRAY_TASKS_MAX */
     uint32_t first, step;                 /* index of position p is first + p*step; step >= 1 */
     uint32_t limit;                       /* tasks of the array at the same time; 0: no limit */

@@ -84,6 +84,8 @@ bool sched_job_eligible(const struct job *j)
     if (!j->is_array)
         return j->state == JOB_QUEUED;
     const struct array *a = j->array;
+    if (a->gang && !sched_gang_may_start(j))
+        return false;
     return !job_state_terminal(j->state) && a->counts[JOB_QUEUED] && (!a->limit || a->open < a->limit);
 }
 
@@ -171,6 +173,7 @@ static void job_free(struct sched *s, struct job *j)
         free(j->extra);
     }
     if (j->is_array) {
+        free(j->array->members);
         free(j->array->returned);
         free(j->array);
     }
@@ -369,6 +372,11 @@ static void run_open(struct sched *s, struct job *j, const struct ev_assigned *e
         j->array->open++;
     else
         j->run = r;
+    if (j->is_array && j->array->gang) {
+        if (!j->array->members)
+            j->array->members = mem_zero(j->array->tasks, sizeof *j->array->members);
+        j->array->members[e->task] = n->id;
+    }
 }
 
 static void run_close(struct sched *s, struct run *r)
@@ -536,6 +544,7 @@ bool sched_class_key(struct class_key *key, const struct ev_class *e, uint64_t w
     key->times[4] = e->backoff_max_ms;
     key->retries = e->retries;
     key->overlap_never = e->overlap_never != 0;
+    key->nodes = e->nodes > 1 ? e->nodes : 0;
     return unpack_tokens(e->tokens, key->tokens);
 }
 
@@ -561,7 +570,8 @@ void sched_class_event(const struct sched *s, uint32_t number, struct ev_class *
                             .overlap_never = c->overlap_never,
                             .account = bytes_equal(account, bytes_str(ACCOUNT_DEFAULT)) ? bytes_of("", 0) : account,
                             .tokens = buf_bytes(tokens),
-                            .where = sched_where_text(s, c->need.where) };
+                            .where = sched_where_text(s, c->need.where),
+                            .nodes = c->nodes > 1 ? c->nodes : 0 };
 }
 
 static int apply_class(struct sched *s, const struct record *rec, struct err *err)
@@ -571,6 +581,8 @@ static int apply_class(struct sched *s, const struct record *rec, struct err *er
     const struct bytes account = e->account.size ? e->account : bytes_str(ACCOUNT_DEFAULT);
     if (where_check(e->where, NULL) < 0)
         REFUSE("the constraint of class %u cannot be read", e->class);
+    if (e->nodes > GANG_NODES_MAX)
+        REFUSE("class %u asks for %u nodes", e->class, e->nodes);
     if (!sched_class_key(&class_key, e, sched_where(s, e->where), intern_add(&s->users, e->user), intern_add(&s->queues, e->queue),
                          intern_add(&s->accounts, account)))
         REFUSE("the tokens of class %u do not decode", e->class);
@@ -578,6 +590,7 @@ static int apply_class(struct sched *s, const struct record *rec, struct err *er
         REFUSE("class %u does not follow class %zu", e->class, s->classes_count);
     struct class c = { .user = class_key.user,
                        .queue = class_key.queue,
+                       .nodes = e->nodes > 1 ? e->nodes : 1,
                        .need = class_key.need,
                        .time_limit_ms = e->time_limit_ms,
                        .grace_ms = e->grace_ms,
@@ -676,6 +689,8 @@ static int apply_submitted(struct sched *s, const struct record *rec, struct err
         REFUSE("job %" PRIu64 " does not follow job %" PRIu64, e->job, s->job_last);
     if (e->class >= s->classes_count || e->tasks > ARRAY_TASKS_MAX)
         REFUSE("job %" PRIu64 " is of unknown class %u or too large", e->job, e->class);
+    if (s->classes[e->class].nodes > 1 && e->tasks != s->classes[e->class].nodes)
+        REFUSE("job %" PRIu64 " has not as many parts as nodes", e->job);
     job_id id = { e->job };
     struct job *j = job_place(s, id);
     s->job_last = e->job;
@@ -698,6 +713,7 @@ static int apply_submitted(struct sched *s, const struct record *rec, struct err
         j->array->first = e->first;
         j->array->step = e->step ? e->step : 1;
         j->array->limit = e->limit;
+        j->array->gang = s->classes[e->class].nodes > 1;
         j->array->counts[JOB_QUEUED] = e->tasks;
     }
     if (e->begin_wall_ms || e->deadline_wall_ms || e->retry_of || e->notify || e->mem_max_bytes) {
@@ -856,6 +872,8 @@ static int apply_revoked(struct sched *s, const struct record *rec, struct err *
                    rec->at_wall_ms);
     else
         task_requeue(s, j, e->task);
+    if (j->is_array && j->array->gang)
+        sched_gang_broken(s, j);
     if (sched_job(s, (job_id){ e->job }))
         job_changed(s, j);
     return 0;
@@ -882,6 +900,9 @@ static int apply_ended(struct sched *s, const struct record *rec, struct err *er
     if (e->reason >= REASONS || e->final >= JOB_STATES || (e->final && !job_state_terminal((enum job_state)e->final)))
         REFUSE("the end of attempt %u of job %" PRIu64 " makes no sense", e->attempt, e->job);
     struct job *j = r->job;
+    bool of_gang = e->flags & END_OF_GANG;
+    if (of_gang && (!j->is_array || !j->array->gang || e->final))
+        REFUSE("attempt %u of job %" PRIu64 " is not one of a gang", e->attempt, e->job);
     bool lost = e->reason == REASON_NODE_LOST || e->reason == REASON_NODE_REBOOTED;
     if (!j->start_wall_ms && !(e->flags & END_MAY_HAVE_RUN))
         j->start_wall_ms = rec->at_wall_ms - e->run_ms;
@@ -918,6 +939,12 @@ static int apply_ended(struct sched *s, const struct record *rec, struct err *er
     run_close(s, r);
     if (e->final) {
         task_ended(s, j, e->task, (enum job_state)e->final, (enum reason)e->reason, rec->at_wall_ms);
+    } else if (of_gang) {
+        if (sched_task_state(j, e->task) != JOB_CANCELLING)
+            set_task_state(s, j, e->task, JOB_RUNNING); /* It counts as that until all have ended. */
+        if (e->reason != REASON_NONE)
+            sched_gang_broken(s, j);
+        ripen(s, j->id);
     } else {
         retry_wait(s, j, e->task, rec->at_wall_ms, e->retry_ms);
         s->stats.retried++;
@@ -970,13 +997,67 @@ static int apply_retry_due(struct sched *s, const struct record *rec, struct err
     return 0;
 }
 
+static void end_run(struct run *r)
+{
+    r->node->cancelling_count += !r->cancelling;
+    r->cancelling = true;
+}
+
 static void cancel_run(struct sched *s, struct run *r)
 {
-    if (r->cancelling)
-        return;
-    r->cancelling = true;
-    r->node->cancelling_count++;
+    end_run(r);
     set_task_state(s, r->job, r->ref.task, JOB_CANCELLING);
+}
+
+void sched_gang_broken(struct sched *s, struct job *j)
+{
+    for (uint32_t p = 0; j->array->open && p < j->array->tasks; p++) {
+        struct run *r = sched_run(s, j->id, p);
+        if (r)
+            end_run(r);
+    }
+    ripen(s, j->id);
+}
+
+/* How one part of a gang ended that has ended as a whole. */
+static enum job_state part_end(const struct cell *c, const struct ev_gang_ended *e)
+{
+    enum reason reason = (enum reason)c->reason;
+    if (c->state == JOB_QUEUED) /* Its node did not start it. */
+        return (enum job_state)e->final;
+    return reason == REASON_NONE ? JOB_SUCCEEDED : reason == REASON_GANG || e->final == JOB_CANCELLED ? JOB_CANCELLED : JOB_FAILED;
+}
+
+static int apply_gang_ended(struct sched *s, const struct record *rec, struct err *err)
+{
+    const struct ev_gang_ended *e = &rec->gang_ended;
+    struct job *j = live_job(s, e->job, rec, err);
+    if (!j)
+        return -(int)ERR_CORRUPT;
+    if (!j->is_array || !j->array->gang || j->array->open || e->reason >= REASONS || e->final >= JOB_STATES ||
+        (e->final && !job_state_terminal((enum job_state)e->final)))
+        REFUSE("gang %" PRIu64 " can not have ended", e->job);
+    struct cell *first = &j->array->cells[0]; /* Counts for all of them. */
+    first->failures = add16(first->failures, e->counted ? 1 : 0);
+    if (reason_infra((enum reason)e->reason) && !e->counted)
+        first->infra = add8(first->infra);
+    for (uint32_t p = 0; p < j->array->tasks; p++) {
+        struct cell *c = &j->array->cells[p];
+        bool waits = c->state == JOB_QUEUED;
+        if (job_state_terminal((enum job_state)c->state))
+            continue;
+        if (e->final) {
+            enum job_state end = part_end(c, e);
+            c->reason = waits ? (uint8_t)e->reason : c->reason;
+            task_ended(s, j, p, end, (enum reason)c->reason, rec->at_wall_ms);
+        } else if (!waits) {
+            retry_wait(s, j, p, rec->at_wall_ms, e->retry_ms);
+            s->stats.retried++;
+            s->stats.retried_for[e->reason]++;
+        }
+    }
+    job_changed(s, j);
+    return 0;
 }
 
 static int apply_cancel(struct sched *s, const struct record *rec, struct err *err)
@@ -1010,6 +1091,8 @@ static int apply_cancel(struct sched *s, const struct record *rec, struct err *e
                                     ? sched_run(s, j->id, p) : NULL;
                 if (r)
                     cancel_run(s, r);
+                else if (a->gang && a->cells[p].state == JOB_RUNNING) /* It has ended, and waits for the others. */
+                    set_task_state(s, j, p, JOB_CANCELLING);
             }
         end_waiting_tasks(s, j, JOB_CANCELLED, REASON_CANCELLED, rec->at_wall_ms);
         if (e->final)
@@ -1214,6 +1297,7 @@ int sched_apply(struct sched *s, const struct record *rec, struct err *err)
     case EV_UNBLOCKED:
     case EV_UPDATED: return apply_job_simple(s, rec, err);
     case EV_GROWN: return apply_grown(s, rec, err);
+    case EV_GANG_ENDED: return apply_gang_ended(s, rec, err);
     case EV_ASSIGNED: return apply_assigned(s, rec, err);
     case EV_STARTED: return apply_started(s, rec, err);
     case EV_REVOKED: return apply_revoked(s, rec, err);

@@ -10,16 +10,8 @@ struct door {
     const struct sched *s;
     const struct job *head;        /* the first that waits for room; NULL: nobody does */
     bool closed;                   /* nothing passes it */
-    struct reservation kept;       /* BACKFILL_EASY: its place; node NULL: none */
+    struct reservation kept;       /* BACKFILL_EASY: its place, if it has one */
 };
-
-static bool could_fit(const struct sched *s, const struct resources *need)
-{
-    for (size_t i = 0; i < s->nodes_count; i++)
-        if (sched_node_takes_work(s->nodes[i]) && resources_could(need, &s->nodes[i]->capacity))
-            return true;
-    return false;
-}
 
 /* A limit has room again for somebody who was not looked at since: he may take what there is. */
 static bool somebody_comes(const struct sched *s)
@@ -38,7 +30,7 @@ static struct door door_of(const struct sched *s)
     bool deeper;
     size_t count = sched_walk(s, 1000, &walked, &deeper);
     for (size_t i = 0; i < count && !d.head; i++)
-        if (could_fit(s, &job_class(s, walked[i].job)->need))
+        if (sched_gang_fits(s, job_class(s, walked[i].job)->shape->demand, true))
             d.head = walked[i].job;
     free(walked);
     d.closed = (deeper && !d.head) || somebody_comes(s);
@@ -48,7 +40,7 @@ static struct door door_of(const struct sched *s)
     d.closed = s->config.backfill == BACKFILL_NONE ||
                (s->config.backfill == BACKFILL_GREEDY && s->config.starve_ms && waits_ms > s->config.starve_ms);
     if (s->config.backfill == BACKFILL_EASY)
-        sched_reserve(s, &job_class(s, d.head)->need, &d.kept);
+        sched_reserve(s, job_class(s, d.head)->shape->demand, &d.kept);
     return d;
 }
 
@@ -85,8 +77,8 @@ static bool room_on(const struct door *door, const struct node *n, int64_t lengt
     if (!sched_node_takes_work(n) || door->closed || (s->config.backfill == BACKFILL_CONSERVATIVE && unsettled(s, n)))
         return false;
     *room = free_on(n);
-    if (door->kept.node == n && length_ms > door->kept.at_wall_ms - s->wall_ms)
-        at_most(room, &door->kept.extra);
+    if (n->kept && length_ms > door->kept.at_wall_ms - s->wall_ms)
+        at_most(room, &door->kept.kept[n->kept - 1].extra);
     const struct timeline *t = &n->plan.line;
     if (s->config.backfill != BACKFILL_CONSERVATIVE || !n->plan.slots)
         return true;
@@ -110,7 +102,7 @@ static int64_t longest_on(const struct door *door, const struct node *n, const s
     int64_t best_ms = 0;
     if (!sched_node_suits(n, need) || !room_on(door, n, 0, &room))
         return 0;
-    if (door->kept.node == n)
+    if (n->kept)
         best_ms = door->kept.at_wall_ms - s->wall_ms;
     for (size_t i = 1; i < n->plan.line.count; i++) {
         int64_t length_ms = n->plan.line.steps[i].from_ms - s->wall_ms;
@@ -120,21 +112,14 @@ static int64_t longest_on(const struct door *door, const struct node *n, const s
     return room_on(door, n, best_ms, &room) && resources_fit(need, &room) ? best_ms : 0;
 }
 
-static bool fits_now(const struct door *door, const struct resources *need, int64_t length_ms)
+/* On how many nodes. */
+static uint32_t fits_now(const struct door *door, const struct resources *need, int64_t length_ms)
 {
     struct resources room;
+    uint32_t nodes = 0;
     for (size_t i = 0; i < door->s->nodes_count; i++)
-        if (sched_node_suits(door->s->nodes[i], need) && room_on(door, door->s->nodes[i], length_ms, &room) && resources_fit(need, &room))
-            return true;
-    return false;
-}
-
-static bool room_anywhere(const struct sched *s, const struct resources *need)
-{
-    for (size_t i = 0; i < s->nodes_count; i++)
-        if (sched_node_takes_work(s->nodes[i]) && sched_node_has_room(s->nodes[i], need))
-            return true;
-    return false;
+        nodes += sched_node_suits(door->s->nodes[i], need) && room_on(door, door->s->nodes[i], length_ms, &room) && resources_fit(need, &room);
+    return nodes;
 }
 
 /* --- each kind of change --- */
@@ -145,7 +130,7 @@ static bool by_priority(const struct door *door, const struct job *j, struct why
     const struct order *order = &orders[sched_order_of(s, job_class(s, j)->shape)];
     if (!door->head || somebody_comes(s) || door->head == j || s->lanes || !order->ranks || order->shares || s->config.aging_ms ||
         s->config.backfill == BACKFILL_CONSERVATIVE || door->head->priority >= 1000000 || j->priority > door->head->priority ||
-        !room_anywhere(s, &job_class(s, j)->need))
+        !sched_gang_fits(s, job_class(s, j)->shape->demand, false))
         return false;
     c->kind = CHANGE_PRIORITY;
     c->priority = door->head->priority + 1;
@@ -156,6 +141,8 @@ static bool by_time(const struct door *door, const struct job *j, struct why_cha
 {
     const struct sched *s = door->s;
     const struct class *class = job_class(s, j);
+    if (class->nodes > 1)
+        return false;
     int64_t best_ms = 0, slack_ms = s->config.backfill == BACKFILL_CONSERVATIVE ? s->config.plan_slack_ms : 0;
     for (size_t i = 0; i < s->nodes_count; i++) {
         int64_t length_ms = longest_on(door, s->nodes[i], &class->need) - slack_ms;
@@ -191,6 +178,8 @@ static bool by_less(const struct door *door, const struct job *j, int64_t length
     const struct sched *s = door->s;
     double best = 0;
     bool found = false;
+    if (job_class(s, j)->nodes > 1)
+        return false;
     for (size_t i = 0; i < s->nodes_count; i++) {
         struct resources room, less;
         double cost;
@@ -205,10 +194,22 @@ static bool by_less(const struct door *door, const struct job *j, int64_t length
     return found;
 }
 
+/* The same on as many nodes as have room. */
+static bool by_fewer_nodes(const struct door *door, const struct job *j, int64_t length_ms, struct why_change *c)
+{
+    const struct class *class = job_class(door->s, j);
+    uint32_t nodes = class->nodes > 1 ? fits_now(door, &class->need, length_ms) : 0;
+    if (!nodes || nodes >= class->nodes)
+        return false;
+    c->kind = CHANGE_NODES;
+    c->nodes = nodes;
+    return true;
+}
+
 /* Less of it, and for a shorter time: until the place of the first that waits is needed. */
 static bool by_less_and_time(const struct door *door, const struct job *j, struct why_change *c)
 {
-    if (!door->kept.node)
+    if (!door->kept.count)
         return false;
     int64_t length_ms = door->kept.at_wall_ms - door->s->wall_ms;
     length_ms -= length_ms % 1000;
@@ -249,6 +250,24 @@ static bool first_let_in(const struct sched *s, const struct job *j)
     return true;
 }
 
+static void find(const struct door *door, const struct job *j, int64_t length_ms, struct why_change *c)
+{
+    const struct class *class = job_class(door->s, j);
+    if ((c->raise || c->release) && fits_now(door, &class->need, length_ms) >= class->nodes) {
+        c->kind = CHANGE_ALLOW;
+        return;
+    }
+    if (c->raise) { /* Another of those that are kept out may take what is raised. */
+        c->raise = c->release = false;
+        return;
+    }
+    if (!by_priority(door, j, c) && !by_fewer_nodes(door, j, length_ms, c) && !by_time(door, j, c) && !by_less(door, j, length_ms, c) &&
+        !by_less_and_time(door, j, c))
+        c->release = false;
+    if (c->kind == CHANGE_TIME || c->kind == CHANGE_LESS || c->kind == CHANGE_NODES)
+        c->release = false; /* It is another job. */
+}
+
 void sched_change_find(const struct sched *s, const struct job *j, uint32_t task, struct why_change *c)
 {
     *c = (struct why_change){ .kind = CHANGE_NONE };
@@ -264,17 +283,6 @@ void sched_change_find(const struct sched *s, const struct job *j, uint32_t task
     }
     struct door door = door_of(s);
     int64_t length_ms = length_of(s, j);
-    if ((c->raise || c->release) && fits_now(&door, &class->need, length_ms)) {
-        c->kind = CHANGE_ALLOW;
-        return;
-    }
-    if (c->raise) { /* Another of those that are kept out may take what is raised. */
-        c->raise = c->release = false;
-        return;
-    }
-    if (!by_priority(&door, j, c) && !by_time(&door, j, c) && !by_less(&door, j, length_ms, c) &&
-        !by_less_and_time(&door, j, c))
-        c->release = false;
-    if (c->kind == CHANGE_TIME || c->kind == CHANGE_LESS)
-        c->release = false; /* It is another job. */
+    find(&door, j, length_ms, c);
+    sched_reserve_drop(&door.kept);
 }

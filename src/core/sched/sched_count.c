@@ -113,7 +113,7 @@ void sched_note_start(struct sched *s, const struct run *r, int64_t ran_ms)
     struct start_note note = {
         .queue = job_class(s, j)->queue, .wait_ms = -1, .dispatch_ms = -1, .estimate_error_ms = -1, .start_error_ms = -1
     };
-    if (r->ref.attempt == 1) {
+    if (r->ref.attempt == 1 && (r->ref.task == 0 || !j->is_array || !j->array->gang)) { /* A gang has waited once. */
         note.wait_ms = not_negative(s->wall_ms - ran_ms - eligible_since(j));
         note.start_error_ms = sched_estimate_error_ms(s, j, s->wall_ms - ran_ms);
     }
@@ -160,7 +160,7 @@ static enum why shape_waits_for(const struct sched *s, const struct shape *shape
         return WHY_NO_NODES;
     if (!shape->demand->parked)
         return WHY_ORDER;
-    return shape->demand->too_big ? WHY_TOO_BIG : WHY_RESOURCES;
+    return shape->demand->too_big ? WHY_TOO_BIG : shape->demand->nodes > 1 ? WHY_GANG : WHY_RESOURCES;
 }
 
 struct oldest {

@@ -11,7 +11,7 @@
 
 /* What a cycle knows: who waits at the head, and what was tried in vain and stays out of the heaps until it is over. */
 struct cycle {
-    struct reservation head;     /* job: the first that does not fit; node NULL until the place is looked for, or there is none */
+    struct reservation head;     /* job: the first that does not fit */
     bool planned;                /* the place was looked for */
     bool reordered;              /* candidates go by config.backfill_order now */
     const struct demand *woken;  /* was parked, may fit now, and was not yet tried: what else may fit comes after it */
@@ -90,24 +90,40 @@ void sched_refresh_nodes(struct sched *s)
 
 static const struct scorer *const scorers[PLACES] = { [PLACE_BINPACK] = &scorer_binpack, [PLACE_SPREAD] = &scorer_spread };
 
+const struct scorer *sched_scorer(const struct sched *s) { return scorers[s->config.place]; }
+
 struct node *sched_place(struct sched *s, const struct resources *need, bool (*accepts)(void *arg, const struct index_node *n), void *arg)
 {
     sched_refresh_nodes(s);
-    struct index_node *best = node_index_best(&s->places, scorers[s->config.place], need, accepts, arg);
+    struct index_node *best = node_index_best(&s->places, sched_scorer(s), need, accepts, arg);
     return best ? index_entry(best, struct node, place) : NULL;
 }
 
-static bool not_avoided(void *arg, const struct index_node *n)
+/* What somebody has to leave to the head of the queue. */
+struct leave { const struct reservation *head; const struct resources *need; };
+
+static bool leaves_enough(void *arg, const struct index_node *place)
 {
-    return n != arg;
+    const struct leave *l = arg;
+    const struct node *n = index_entry(place, struct node, place);
+    return !n->kept || resources_fit(l->need, &l->head->kept[n->kept - 1].extra);
 }
 
-/* `avoid`: a node that may not be taken, or NULL. */
-static struct node *place(struct sched *s, const struct resources *need, const struct node *avoid, bool *too_big)
+/* The node, or of a gang the nodes, where the demand has room. `leave`: NULL: it may take whatever is free. How many: all that
+ * it asks for, or 0. `out` has room for them. */
+static size_t place(struct sched *s, const struct demand *d, struct leave *leave, struct node **out)
 {
-    struct node *best = sched_place(s, need, avoid ? not_avoided : NULL, avoid ? (void *)(uintptr_t)&avoid->place : NULL);
-    *too_big = !best && !node_index_fits_empty(&s->places, need);
-    return best;
+    if (d->nodes > 1)
+        return sched_gang_place(s, d, leave ? leaves_enough : NULL, leave, out);
+    out[0] = sched_place(s, &d->need, leave ? leaves_enough : NULL, leave);
+    return out[0] != NULL;
+}
+
+/* On nodes that take work, if they were empty. */
+static bool could_fit_empty(struct sched *s, const struct demand *d)
+{
+    sched_refresh_nodes(s);
+    return d->nodes > 1 ? sched_gang_fits(s, d, true) : node_index_fits_empty(&s->places, &d->need);
 }
 
 /* How many short jobs of a class may wait on a node: about ahead_target_ms of its work. */
@@ -121,15 +137,15 @@ static uint32_t ahead_depth(const struct sched *s, const struct class *c, const 
     return depth > s->config.ahead_max ? s->config.ahead_max : (uint32_t)depth;
 }
 
-/* The node with the least waiting for its size, of those that worked on the class last; not `avoid`. */
-static struct node *place_ahead(struct sched *s, const struct class *c, const struct node *avoid)
+/* The node with the least waiting for its size, of those that worked on the class last; not one that is kept. */
+static struct node *place_ahead(struct sched *s, const struct class *c)
 {
     sched_refresh_nodes(s);
     struct heap_node *first = heap_first(&c->ahead);
     if (!first)
         return NULL;
     struct node *n = heap_entry(first, struct node, ahead);
-    return n != avoid && sched_node_suits(n, &c->need) && n->waiting_count < ahead_depth(s, c, n) ? n : NULL;
+    return !n->kept && sched_node_suits(n, &c->need) && n->waiting_count < ahead_depth(s, c, n) ? n : NULL;
 }
 
 void sched_dispatch(struct sched *s, struct job *j, struct node *n, enum rule rule, const struct job *over)
@@ -143,6 +159,21 @@ void sched_dispatch(struct sched *s, struct job *j, struct node *n, enum rule ru
     sched_emit(s, &rec);
     s->stats.placements++;
     sched_send_start(s, sched_run(s, j->id, task));
+}
+
+/* All that the job's demand asks for. */
+static void dispatch(struct sched *s, struct job *j, struct node *const *nodes, enum rule rule, const struct job *over)
+{
+    if (job_class(s, j)->nodes > 1)
+        sched_gang_dispatch(s, j, nodes, rule, over);
+    else
+        sched_dispatch(s, j, nodes[0], rule, over);
+}
+
+/* Room for the nodes of a gang, in the arena of this step. */
+static struct node **nodes_of(struct sched *s, const struct demand *d)
+{
+    return arena_alloc(&s->turn, d->nodes * sizeof(struct node *));
 }
 
 /* --- out of the heaps until the cycle is over --- */
@@ -180,6 +211,7 @@ static void cycle_end(struct sched *s, struct cycle *c)
     }
     free(c->demands);
     free(c->shapes);
+    sched_reserve_drop(&c->head);
     if (c->reordered) {
         s->order_now = s->config.order;
         sched_queue_rekey_all(s); /* What was parked meanwhile has keys of the other order. */
@@ -197,8 +229,7 @@ static bool starves(const struct sched *s, const struct job *j)
 /* Whether any node that takes work is large enough: nodes may have come and gone since the demand was parked. */
 static bool could_fit(struct sched *s, struct demand *d)
 {
-    sched_refresh_nodes(s);
-    d->too_big = !node_index_fits_empty(&s->places, &d->need);
+    d->too_big = !could_fit_empty(s, d);
     return !d->too_big;
 }
 
@@ -223,22 +254,18 @@ static bool may_pass(struct sched *s, struct cycle *c, struct demand *d)
     return true;
 }
 
-/* The node that the shape has to leave to the head of the queue, or NULL. */
-static const struct node *reserved_from(struct sched *s, struct cycle *c, const struct shape *shape, bool *in_time)
+/* True: the shape takes as long as to be in the way of the head of the queue, where a place is kept for that. */
+static bool in_the_way(struct sched *s, struct cycle *c, const struct shape *shape)
 {
-    *in_time = true;
     if (!c->head.job || s->config.backfill != BACKFILL_EASY)
-        return NULL;
+        return false;
     if (!c->planned) {
         const struct job *job = c->head.job;
-        sched_reserve(s, &job_class(s, job)->need, &c->head);
+        sched_reserve(s, job_class(s, job)->shape->demand, &c->head);
         c->head.job = job;
         c->planned = true;
     }
-    if (!c->head.node)
-        return NULL;
-    *in_time = s->wall_ms + sched_estimate_ms(s, shape) <= c->head.at_wall_ms;
-    return *in_time || resources_fit(&shape->demand->need, &c->head.extra) ? NULL : c->head.node;
+    return c->head.count && s->wall_ms + sched_estimate_ms(s, shape) > c->head.at_wall_ms;
 }
 
 struct unplanned { struct sched *s; const struct shape *shape; };
@@ -257,17 +284,19 @@ static bool try_unplanned(struct sched *s, struct cycle *c, struct demand *d)
     struct unplanned u = { s, shape };
     if (sched_shape_limited(s, shape))
         return false;
-    struct node *n = sched_slot(s, j->id.n, 0) ? NULL : sched_place(s, &d->need, takes_no_slot, &u);
-    if (n)
-        sched_dispatch(s, j, n, RULE_UNPLANNED, NULL);
+    struct node *one, **nodes = d->nodes > 1 ? nodes_of(s, d) : &one;
+    bool found = !sched_slot(s, j->id.n, 0) &&
+                 (d->nodes > 1 ? sched_gang_place(s, d, takes_no_slot, &u, nodes) > 0 : (one = sched_place(s, &d->need, takes_no_slot, &u)) != NULL);
+    if (found)
+        dispatch(s, j, nodes, RULE_UNPLANNED, NULL);
     else
         shape_aside(s, c, d);
-    return n != NULL;
+    return found;
 }
 
 static enum rule rule_of(const struct cycle *c, bool in_time)
 {
-    return !c->head.job ? RULE_TURN : !c->head.node ? RULE_PASSED : in_time ? RULE_IN_TIME : RULE_BESIDE;
+    return !c->head.job ? RULE_TURN : !c->head.count ? RULE_PASSED : in_time ? RULE_IN_TIME : RULE_BESIDE;
 }
 
 /* The first job of a demand that may fit. True: it was dispatched. */
@@ -275,20 +304,20 @@ static bool try_active(struct sched *s, struct cycle *c, struct demand *d)
 {
     struct shape *shape = demand_first(d);
     struct job *j = shape_first(shape);
-    bool in_time, too_big;
-    const struct node *avoid = reserved_from(s, c, shape, &in_time);
-    struct node *n = place(s, &d->need, avoid, &too_big);
-    if (n) {
-        if (n == c->head.node && !in_time)
-            resources_sub(&c->head.extra, &d->need);
-        sched_dispatch(s, j, n, rule_of(c, in_time), c->head.job);
-        return true;
-    }
-    if (avoid && sched_node_takes_work(avoid) && sched_node_has_room(avoid, &d->need))
+    bool late = in_the_way(s, c, shape);
+    struct leave leave = { &c->head, &d->need };
+    struct node *one, **nodes = d->nodes > 1 ? nodes_of(s, d) : &one;
+    size_t count = place(s, d, late ? &leave : NULL, nodes);
+    for (size_t i = 0; i < count && late; i++)
+        if (nodes[i]->kept)
+            resources_sub(&c->head.kept[nodes[i]->kept - 1].extra, &d->need);
+    if (count)
+        dispatch(s, j, nodes, rule_of(c, !late), c->head.job);
+    else if (late && place(s, d, NULL, nodes))
         shape_aside(s, c, d); /* Another shape of the demand may take less time. */
     else
-        sched_demand_park(s, d, too_big);
-    return false;
+        sched_demand_park(s, d, !could_fit_empty(s, d));
+    return count > 0;
 }
 
 /* Whether the head could start on the node as soon as one such attempt ends there: its place must not be taken before. */
@@ -308,12 +337,11 @@ static bool head_is_next(const struct sched *s, const struct cycle *c, const str
 /* The first job of a parked demand: short work may wait on a node. True: it was dispatched. */
 static bool try_ahead(struct sched *s, struct cycle *c, struct demand *d)
 {
-    if (!d->brief)
+    if (!d->brief || d->nodes > 1)
         return false;
     struct job *j = shape_first(demand_first(d));
-    bool in_time;
-    reserved_from(s, c, demand_first(d), &in_time);
-    struct node *n = place_ahead(s, job_class(s, j), c->head.node);
+    in_the_way(s, c, demand_first(d)); /* The head's place is known from here on. */
+    struct node *n = place_ahead(s, job_class(s, j));
     if (!n || head_is_next(s, c, n, &d->need))
         return false;
     sched_dispatch(s, j, n, RULE_AHEAD, c->head.job);
@@ -328,11 +356,11 @@ static bool prepare(struct sched *s)
     s->fair_clock++; /* Time has passed since shares were looked at. */
     for (size_t i = 0; i < s->active.count;) {
         struct demand *d = heap_entry(s->active.nodes[i], struct demand, node);
-        bool too_big;
-        if (place(s, &d->need, NULL, &too_big)) {
+        struct node *one;
+        if (d->nodes > 1 ? sched_gang_fits(s, d, false) : place(s, d, NULL, &one)) {
             i++;
         } else {
-            sched_demand_park(s, d, too_big);
+            sched_demand_park(s, d, !could_fit_empty(s, d));
             i = 0; /* The heap has changed under the walk. */
         }
     }

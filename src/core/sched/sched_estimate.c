@@ -90,7 +90,7 @@ static void note_all(struct sched *s)
 int64_t sched_estimate_error_ms(struct sched *s, const struct job *j, int64_t start_wall_ms)
 {
     const struct kept *k = s->estimates ? kept_of(s->estimates, j->id.n) : NULL;
-    if (!k || j->is_array)
+    if (!k || (j->is_array && !j->array->gang))
         return -1;
     int64_t error_ms = start_wall_ms - k->notes[0].start_wall_ms;
     return error_ms < 0 ? -error_ms : error_ms;
@@ -162,15 +162,16 @@ static enum no_estimate not_in_line(const struct sched *s, const struct job *j, 
 }
 
 /* It has a turn in the plan and no place there. */
-static enum no_estimate no_place(const struct sched *s, const struct resources *need)
+static enum no_estimate no_place(const struct sched *s, const struct demand *d)
 {
-    size_t ready = 0;
+    size_t ready = 0, large = 0;
     for (size_t i = 0; i < s->nodes_count; i++) {
         const struct node *n = s->nodes[i];
         if (!node_state_dispatches(n->state) || !n->session)
             continue;
         ready++;
-        if (resources_could(need, &n->capacity))
+        large += resources_could(&d->need, &n->capacity);
+        if (large == d->nodes)
             return NO_ESTIMATE_WORK;
     }
     return ready ? NO_ESTIMATE_TOO_BIG : NO_ESTIMATE_NO_NODES;
@@ -183,7 +184,7 @@ static void look_up(const struct sched *s, const struct job *j, uint32_t task, s
     if (!slot) {
         v->none = s->plan.deeper || j->is_array ? NO_ESTIMATE_DEPTH : NO_ESTIMATE_SOON;
     } else if (!slot->node) {
-        v->none = no_place(s, &slot->need);
+        v->none = no_place(s, job_class(s, j)->shape->demand);
     } else {
         int64_t now_ms = s->wall_ms;
         int64_t length_ms = sched_estimate_ms(s, job_class(s, j)->shape);

@@ -238,18 +238,22 @@ size_t sched_refusals(const struct sched *s, const struct shape *shape, struct r
                 continue;
             struct limits limits = limits_of(s, p);
             struct held held = p->held;
+            held.attempts += shape->demand->nodes - 1; /* All of a gang come at once. */
+            for (int d = 0; shape->demand->nodes > 1 && d < RES_DIMS; d++)
+                held.resources.v[d] += shape->demand->need.v[d] * (shape->demand->nodes - 1);
             if (BUG(limit_off_by_one) && held.attempts)
                 held.attempts--;
             for (enum limit l = 0; count < max && (l = limits_refuse(&limits, &held, &shape->demand->need, l)) < LIMITS; l++)
-                out[count++] = (struct refusal){ p, l, limit_used(l, &p->held), limit_asked(l, &shape->demand->need),
-                                                 limits.most[l] };
+                out[count++] = (struct refusal){ p, l, limit_used(l, &p->held),
+                                                 limit_asked(l, &shape->demand->need) * shape->demand->nodes, limits.most[l] };
         }
     for (uint32_t t = 0; shape->needs_tokens && t < TOKENS_MAX && count < max; t++) {
         if (!shape->tokens[t])
             continue;
         const struct party *p = s->parties[PARTY_TOKEN].all[t];
-        if (p->held.attempts + shape->tokens[t] > p->set.total)
-            out[count++] = (struct refusal){ p, LIMITS, p->held.attempts, shape->tokens[t], p->set.total };
+        uint64_t asked = (uint64_t)shape->tokens[t] * shape->demand->nodes;
+        if (p->held.attempts + asked > p->set.total)
+            out[count++] = (struct refusal){ p, LIMITS, p->held.attempts, asked, p->set.total };
     }
     return count;
 }
@@ -650,7 +654,7 @@ static int admit(const struct sched *s, const struct party *p, enum party_kind k
 
 int sched_party_admit(const struct sched *s, const struct job_request *q, struct err *err)
 {
-    const uint64_t tasks = q->tasks ? q->tasks : 1;
+    const uint64_t tasks = q->nodes > 1 ? q->nodes : q->tasks ? q->tasks : 1;
     const struct bytes account = q->account.size ? q->account : bytes_str(ACCOUNT_DEFAULT);
     int rc = 0;
     for (size_t i = 0; i < q->tokens_count; i++) {

@@ -49,12 +49,12 @@ void sched_ends_move(struct run *r, int64_t end_wall_ms)
     sched_ends_add(r, end_wall_ms);
 }
 
-/* The first time at which the node has room, if all that runs there ends by its estimate. */
-static bool room_at(const struct sched *s, const struct node *n, const struct resources *need, int64_t *at_wall_ms,
+/* The first time from `from_ms` on at which the node has room, if all that runs there ends by its estimate. */
+static bool room_at(const struct sched *s, const struct node *n, const struct resources *need, int64_t from_ms, int64_t *at_wall_ms,
                     struct resources *extra)
 {
     struct resources used = n->allocated;
-    *at_wall_ms = s->wall_ms;
+    *at_wall_ms = from_ms;
     size_t i = 0;
     for (;; i++) {
         bool fits = true;
@@ -78,21 +78,57 @@ static bool room_at(const struct sched *s, const struct node *n, const struct re
     return true;
 }
 
-bool sched_reserve(const struct sched *s, const struct resources *need, struct reservation *out)
+struct chance { int64_t at_wall_ms; struct node *node; };
+
+static int sooner_first(const void *a, const void *b)
+{
+    const struct chance *x = a, *y = b;
+    if (x->at_wall_ms != y->at_wall_ms)
+        return x->at_wall_ms < y->at_wall_ms ? -1 : 1;
+    return x->node->id.n < y->node->id.n ? -1 : x->node->id.n > y->node->id.n;
+}
+
+/* Each of those nodes at the time when the last of them has room. */
+static void keep(const struct sched *s, const struct demand *d, const struct chance *chances, struct reservation *out)
+{
+    out->at_wall_ms = chances[d->nodes - 1].at_wall_ms;
+    out->kept = mem_zero(d->nodes, sizeof *out->kept);
+    for (; out->count < d->nodes; out->count++) {
+        struct kept_room *k = &out->kept[out->count];
+        *k = (struct kept_room){ .node = chances[out->count].node };
+        room_at(s, k->node, &d->need, out->at_wall_ms, &(int64_t){ 0 }, &k->extra);
+        k->node->kept = (uint32_t)out->count + 1;
+    }
+}
+
+bool sched_reserve(const struct sched *s, const struct demand *d, struct reservation *out)
 {
     *out = (struct reservation){ 0 };
+    autofree struct chance *chances = mem_alloc((d->nodes > 1 ? s->nodes_count + 1 : 1) * sizeof *chances);
+    size_t count = 0;
     for (size_t i = 0; i < s->nodes_count; i++) {
-        const struct node *n = s->nodes[i];
-        int64_t at_wall_ms;
+        struct chance c = { .node = s->nodes[i] };
         struct resources extra;
-        if (!node_state_dispatches(n->state) || !n->session || !resources_could(need, &n->capacity) ||
-            !room_at(s, n, need, &at_wall_ms, &extra))
+        if (!node_state_dispatches(c.node->state) || !c.node->session || !resources_could(&d->need, &c.node->capacity) ||
+            !room_at(s, c.node, &d->need, s->wall_ms, &c.at_wall_ms, &extra))
             continue;
-        if (out->node && out->at_wall_ms <= at_wall_ms)
-            continue;
-        out->node = n;
-        out->at_wall_ms = at_wall_ms;
-        out->extra = extra;
+        if (d->nodes > 1)
+            chances[count++] = c;
+        else if (!count || c.at_wall_ms < chances[0].at_wall_ms)
+            chances[0] = c, count = 1;
     }
-    return out->node != NULL;
+    if (count < d->nodes)
+        return false;
+    qsort(chances, count, sizeof *chances, sooner_first);
+    keep(s, d, chances, out);
+    return true;
+}
+
+void sched_reserve_drop(struct reservation *r)
+{
+    for (size_t i = 0; i < r->count; i++)
+        r->kept[i].node->kept = 0;
+    free(r->kept);
+    r->kept = NULL;
+    r->count = 0;
 }

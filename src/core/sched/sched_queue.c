@@ -84,14 +84,16 @@ void sched_queue_fini(struct sched *s)
     intern_fini(&s->demand_keys);
 }
 
-static struct demand *demand_of(struct sched *s, const struct resources *need)
+static struct demand *demand_of(struct sched *s, const struct resources *need, uint32_t nodes)
 {
-    uint32_t number = intern_add(&s->demand_keys, bytes_of(need, sizeof *need));
+    const struct { struct resources need; uint64_t nodes; } key = { *need, nodes };
+    uint32_t number = intern_add(&s->demand_keys, bytes_of(&key, sizeof key));
     if (number == s->demands_count) {
         struct demand *d = mem_zero(1, sizeof *d);
         heap_node_init(&d->node);
         heap_init(&d->shapes, sched_shape_before);
         d->need = *need;
+        d->nodes = nodes;
         s->demands = mem_grow(s->demands, &s->demands_cap, s->demands_count + 1, sizeof *s->demands);
         s->demands[s->demands_count++] = d;
     }
@@ -103,15 +105,15 @@ struct shape *sched_shape(struct sched *s, const struct class_key *class, int64_
     struct {
         struct resources need;
         int64_t time_limit_ms;
-        uint32_t queue, user, account, padding, tokens[TOKENS_MAX];
-    } key = { class->need, time_limit_ms, class->queue, class->user, class->account, 0, { 0 } };
+        uint32_t queue, user, account, nodes, tokens[TOKENS_MAX];
+    } key = { class->need, time_limit_ms, class->queue, class->user, class->account, class->nodes, { 0 } };
     memcpy(key.tokens, class->tokens, sizeof key.tokens);
     uint32_t number = intern_add(&s->shape_keys, bytes_of(&key, sizeof key));
     if (number == s->shapes_count) {
         struct shape *shape = mem_zero(1, sizeof *shape);
         heap_node_init(&shape->node);
         heap_init(&shape->pending, sched_job_before);
-        shape->demand = demand_of(s, &class->need);
+        shape->demand = demand_of(s, &class->need, class->nodes > 1 ? class->nodes : 1);
         shape->queue = class->queue;
         shape->user = class->user;
         shape->account = class->account;
@@ -381,7 +383,7 @@ void sched_demand_park(struct sched *s, struct demand *d, bool too_big)
 
 #define FREED_LOOKED_AT 32 /* more freed nodes than this: ask the index of all nodes instead of each of them */
 
-static bool has_room_now(const struct sched *s, const struct demand *d)
+static bool one_has_room(const struct sched *s, const struct demand *d)
 {
     if (s->freed_count > FREED_LOOKED_AT)
         return node_index_best(&s->places, &scorer_binpack, &d->need, NULL, NULL) != NULL;
@@ -389,6 +391,12 @@ static bool has_room_now(const struct sched *s, const struct demand *d)
         if (sched_node_takes_work(s->freed[i]) && sched_node_has_room(s->freed[i], &d->need))
             return true;
     return false;
+}
+
+/* Of a gang: it fits as a whole. */
+static bool has_room_now(const struct sched *s, const struct demand *d)
+{
+    return one_has_room(s, d) && (d->nodes <= 1 || sched_gang_fits(s, d, false));
 }
 
 /* The first in order of those below `at` that have room, if it is before `best`. What is below a job in a heap comes after it,

@@ -215,6 +215,11 @@ static bool candidate_before(const struct candidate *a, const struct candidate *
     return a->at_wall_ms != b->at_wall_ms ? a->at_wall_ms < b->at_wall_ms : a->node->id.n < b->node->id.n;
 }
 
+static int candidate_first(const void *a, const void *b)
+{
+    return candidate_before(a, b) ? -1 : candidate_before(b, a);
+}
+
 static void candidate_put(struct search *h, struct candidate c)
 {
     h->heap = mem_grow(h->heap, &h->cap, h->count + 1, sizeof *h->heap);
@@ -284,6 +289,36 @@ static struct node *search_first(struct round *r, struct search *h, int64_t from
         candidate_moved(h, c);
     }
     return NULL;
+}
+
+/* The first time at which as many nodes as the gang needs have room at once, before limit_ms; those, in out. False: there is none,
+ * or no more looking. A time at which less have room is passed over for the next at which so many may (each node's time is the first
+ * from there on), so none is missed. */
+static bool gang_first(struct round *r, const struct demand *d, int64_t from_ms, int64_t length_ms, int64_t limit_ms, struct node **out,
+                       int64_t *at_ms)
+{
+    autofree struct candidate *c = mem_alloc((r->s->nodes_count + 1) * sizeof *c);
+    size_t count = 0;
+    for (size_t i = 0; i < r->s->nodes_count; i++)
+        if (takes_part(r->s->nodes[i]) && resources_could(&d->need, &r->s->nodes[i]->capacity))
+            c[count++] = (struct candidate){ .at_wall_ms = from_ms, .node = r->s->nodes[i] };
+    *at_ms = from_ms;
+    for (bool all = count >= d->nodes; all;) {
+        uint32_t at_once = 0;
+        for (size_t i = 0; i < count && r->work_left; i++) {
+            if (!c[i].looked_at || c[i].at_wall_ms < *at_ms)
+                c[i].at_wall_ms = first_on(r, c[i].node, &d->need, *at_ms, length_ms, limit_ms);
+            c[i].looked_at = true;
+            if (c[i].at_wall_ms == *at_ms && at_once < d->nodes)
+                out[at_once++] = c[i].node;
+        }
+        if (at_once == d->nodes)
+            return true;
+        qsort(c, count, sizeof *c, candidate_first);
+        *at_ms = c[d->nodes - 1].at_wall_ms;
+        all = r->work_left && *at_ms != TIMELINE_NEVER && *at_ms < limit_ms;
+    }
+    return false;
 }
 
 /* --- who may start now --- */
@@ -392,6 +427,26 @@ static void lines_now(struct round *r)
     }
 }
 
+/* So many slots of the plan, from this one on, are of one gang; else 1. */
+static uint32_t slots_together(const struct sched *s, const struct slot *slot)
+{
+    return job_class(s, slot->job)->nodes;
+}
+
+/* A gang of which a part has lost its place has lost all. */
+static void gangs_whole(struct round *r)
+{
+    for (size_t i = 0; i < r->plan->count; i += slots_together(r->s, &r->plan->slots[i])) {
+        struct slot *slots = &r->plan->slots[i];
+        uint32_t count = slots_together(r->s, slots), placed = 0;
+        for (uint32_t k = 0; k < count; k++)
+            placed += slots[k].node != NULL;
+        for (uint32_t k = 0; k < count && placed < count; k++)
+            if (slots[k].node)
+                slot_out(r, &slots[k]);
+    }
+}
+
 /* Where a line was made anew the slots are taken again, in order; what no longer fits has lost its place. */
 static void slots_again(struct round *r)
 {
@@ -412,6 +467,7 @@ static void slots_again(struct round *r)
         else
             slot->node = NULL;
     }
+    gangs_whole(r);
 }
 
 /* Someone without a slot goes before those of lower rank that have one: these are planned after him. */
@@ -499,6 +555,125 @@ static bool find_slot(struct round *r, struct slot *slot, int64_t not_before_ms,
     return false;
 }
 
+/* --- a gang: its slots are at the same time, each on a node of its own --- */
+
+static void gang_taken(const struct slot *slots, uint32_t count, bool take)
+{
+    for (uint32_t k = 0; k < count; k++) {
+        const struct slot *slot = &slots[k];
+        if (take)
+            timeline_take(&slot->node->plan.line, slot->at_wall_ms, slot->until_wall_ms, &slot->need);
+        else
+            timeline_give(&slot->node->plan.line, slot->at_wall_ms, slot->until_wall_ms, &slot->need);
+    }
+}
+
+static void gang_out(struct round *r, struct slot *slots, uint32_t count)
+{
+    for (uint32_t k = 0; k < count; k++)
+        if (slots[k].node)
+            slot_out(r, &slots[k]);
+}
+
+static void gang_in(struct slot *slots, uint32_t count, struct node *const *nodes, int64_t at_ms, int64_t length_ms)
+{
+    for (uint32_t k = 0; k < count; k++) {
+        slots[k].node = nodes[k];
+        slots[k].at_wall_ms = at_ms;
+        slots[k].until_wall_ms = timeline_later(at_ms, length_ms);
+        slot_in(&slots[k]);
+    }
+}
+
+static bool gang_start(struct round *r, const struct slot *slots, uint32_t count, struct node *const *nodes, int64_t length_ms)
+{
+    for (uint32_t k = 0; k < count; k++) {
+        timeline_take(&nodes[k]->plan.line, r->now_ms, timeline_later(r->now_ms, length_ms), &slots[k].need);
+        nodes[k]->plan.changes++;
+    }
+    sched_gang_dispatch(r->s, slots[0].job, nodes, RULE_PLANNED, NULL);
+    r->started += count;
+    return true;
+}
+
+static bool all_take_work(struct node *const *nodes, uint32_t count)
+{
+    uint32_t ready = 0;
+    while (ready < count && sched_node_takes_work(nodes[ready]))
+        ready++;
+    return ready == count;
+}
+
+/* As keep_slot. */
+static bool keep_gang(struct round *r, struct slot *slots, uint32_t count, struct node **nodes, int64_t length_ms)
+{
+    const struct demand *d = job_class(r->s, slots[0].job)->shape->demand;
+    bool due = slots[0].at_wall_ms <= r->now_ms, found = false;
+    int64_t at_ms = r->now_ms;
+    if (!due && !r->better_count)
+        return false;
+    gang_taken(slots, count, false);
+    if (!due) {
+        found = gang_first(r, d, r->now_ms, length_ms, slots[0].at_wall_ms, nodes, &at_ms);
+    } else {
+        found = slots[0].until_wall_ms > r->now_ms;
+        for (uint32_t k = 0; k < count; k++) {
+            nodes[k] = slots[k].node;
+            found = found && first_on(r, nodes[k], &d->need, r->now_ms, slots[k].until_wall_ms - r->now_ms, r->now_ms + 1) == r->now_ms;
+        }
+    }
+    gang_taken(slots, count, true);
+    if (!found && !due)
+        return false;
+    if (found && at_ms == r->now_ms && r->started < r->most && all_take_work(nodes, count)) {
+        gang_out(r, slots, count);
+        return gang_start(r, slots, count, nodes, length_ms);
+    }
+    if (found && due)
+        return false;
+    gang_out(r, slots, count);
+    if (found)
+        gang_in(slots, count, nodes, at_ms, length_ms);
+    return false;
+}
+
+static bool find_gang(struct round *r, struct slot *slots, uint32_t count, struct node **nodes, int64_t not_before_ms, int64_t length_ms)
+{
+    const struct demand *d = job_class(r->s, slots[0].job)->shape->demand;
+    struct admission a = { r->s, &d->need, length_ms };
+    if (r->keep && r->started < r->most && sched_gang_place(r->s, d, index_admits, &a, nodes))
+        return gang_start(r, slots, count, nodes, length_ms);
+    int64_t at_ms;
+    if (gang_first(r, d, not_before_ms, length_ms, TIMELINE_NEVER, nodes, &at_ms))
+        gang_in(slots, count, nodes, at_ms, length_ms);
+    return false;
+}
+
+/* The gang whose first slot is at i. True: it was started. */
+static bool one_gang(struct round *r, size_t i, int64_t not_before_ms)
+{
+    struct slot *slots = &r->plan->slots[i];
+    struct shape *shape = job_class(r->s, slots[0].job)->shape;
+    uint32_t count = shape->demand->nodes;
+    int64_t length_ms = length_of(r->s, shape);
+    autofree struct node **nodes = mem_alloc(count * sizeof *nodes);
+    if (shape->blocked_by || (r->keep && sched_shape_limited(r->s, shape))) {
+        gang_out(r, slots, count);
+        return false;
+    }
+    if (slots[0].node && keep_gang(r, slots, count, nodes, length_ms))
+        return true;
+    if (!slots[0].node) {
+        if (r->keep && r->work_left && sched_gang_fits(r->s, shape->demand, true))
+            lower_ranks_wait(r, i);
+        if (find_gang(r, slots, count, nodes, not_before_ms, length_ms))
+            return true;
+    }
+    for (uint32_t k = 0; k < count && slots[0].node; k++)
+        slot_settled(r, &slots[k]);
+    return false;
+}
+
 /* The slot at i in its turn. True: its task was started. */
 static bool one_task(struct round *r, size_t i, int64_t not_before_ms)
 {
@@ -533,12 +708,14 @@ static void round_run(struct round *r)
     r->moved = false; /* So far everybody has still to be asked. */
     int64_t not_before_ms = r->now_ms;
     size_t kept = 0;
-    for (size_t i = 0; i < p->count; i++) {
-        if (one_task(r, i, not_before_ms))
+    for (size_t i = 0, next; i < p->count; i = next) {
+        next = i + slots_together(r->s, &p->slots[i]);
+        if (next > i + 1 ? one_gang(r, i, not_before_ms) : one_task(r, i, not_before_ms))
             continue;
         if (p->slots[i].node && r->s->config.backfill == BACKFILL_NONE)
             not_before_ms = p->slots[i].at_wall_ms;
-        p->slots[kept++] = p->slots[i];
+        while (i < next)
+            p->slots[kept++] = p->slots[i++];
     }
     p->count = kept;
     p->next_wall_ms = TIMELINE_NEVER;

@@ -478,6 +478,7 @@ struct sched_restore {
     uint64_t ended_last;
     uint64_t ended_max;
     uint64_t ended, open, waiting; /* seen: ended jobs, tasks with an open attempt, tasks that wait for a retry */
+    uint64_t open_of_gangs;        /* of `open`: those of gangs, which count as that until all of it has ended */
     const uint8_t *at, *end;
     bool bad;
 };
@@ -736,7 +737,9 @@ static int finish_job(struct sched_restore *r, struct err *err)
         enum job_state shown = job_task_shown(j, (enum job_state)state);
         s->stats.tasks[shown] += counts[state];
         sched_count_state(s, j, JOB_NONE, shown, counts[state]);
-        r->open += task_open((enum job_state)state) ? counts[state] : 0;
+        uint32_t open = task_open((enum job_state)state) ? counts[state] : 0;
+        r->open += open;
+        r->open_of_gangs += j->is_array && j->array->gang ? open : 0;
     }
     r->waiting += counts[JOB_RETRY_WAIT];
     s->stats.jobs[j->state]++;
@@ -776,8 +779,11 @@ static int take_job(struct sched_restore *r, struct err *err)
         take_extra(r, j, flags);
     if (flags & JF_ARRAY)
         take_array(r, j);
-    NEED(j->class < s->classes_count && j->state != JOB_NONE && (!j->after_left || j->extra),
+    NEED(j->class < s->classes_count && j->state != JOB_NONE && (!j->after_left || j->extra) &&
+             (job_class(s, j)->nodes <= 1 || (j->is_array && j->array->tasks == job_class(s, j)->nodes)),
          "job %" PRIu64 " is wrong", j->id.n);
+    if (j->is_array)
+        j->array->gang = job_class(s, j)->nodes > 1;
     r->job = j;
     return 0;
 }
@@ -932,8 +938,8 @@ static int take_end(struct sched_restore *r, struct err *err)
 {
     struct sched *s = r->s;
     uint64_t jobs = get(r);
-    NEED(jobs == s->jobs_live && r->ended == s->ended_count && r->open == s->runs_count &&
-             r->waiting == s->timers.count && r->at == r->end,
+    NEED(jobs == s->jobs_live && r->ended == s->ended_count && r->open >= s->runs_count &&
+             r->open - r->open_of_gangs <= s->runs_count && r->waiting == s->timers.count && r->at == r->end,
          "its parts do not fit together");
     sched_load_done(s);
     return 0;

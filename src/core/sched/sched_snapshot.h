@@ -12,7 +12,7 @@
 #include "base/buf.h"
 #include "core/sched/sched.h"
 
-#define SCHED_SNAPSHOT_VERSION 6u /* raise it when the bytes below or what records do to the state change */
+#define SCHED_SNAPSHOT_VERSION 7u /* raise it when the bytes below or what records do to the state change */
 
 /* Hands the bytes out in pieces of some 64 KiB, each valid during its call. */
 void sched_snapshot(const struct sched *s, void (*emit)(void *arg, struct bytes piece), void *arg);

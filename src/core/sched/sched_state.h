@@ -23,6 +23,7 @@
 struct demand {
     struct heap_node node;       /* in sched.active, sched.parked or sched.brief: by its first shape */
     struct resources need;
+    uint32_t nodes;              /* that it asks this of at the same time; more than 1: of a gang (sched_gang.c) */
     struct heap shapes;          /* of struct shape.node: those with pending jobs */
     bool parked;                 /* no node that takes work has room for it */
     bool too_big;                /* with parked: no such node is large enough, even when empty */
@@ -83,12 +84,15 @@ struct cron_entry {
     struct bytes passed_text;
 };
 
-/* The first job that does not fit has a place kept for it: nothing may delay its start there. */
+/* The first job that does not fit has a place kept for it, of a gang one on each of its nodes: nothing may delay its start there. */
+struct kept_room {
+    struct node *node;           /* node.kept tells which this is */
+    struct resources extra;      /* free there at that time, beside it */
+};
 struct reservation {
     const struct job *job;       /* NULL: there is none */
-    const struct node *node;
+    struct kept_room *kept; size_t count; /* none: it has no place, whatever ends */
     int64_t at_wall_ms;          /* when it can start at the latest, as far as the estimates hold */
-    struct resources extra;      /* free there at that time, beside it */
 };
 
 /* One waiting task in the plan (sched_slots.c). */
@@ -140,6 +144,7 @@ struct queue_counts {
 struct class {
     struct shape *shape;
     uint32_t user, queue;
+    uint32_t nodes;              /* as of its demand */
     struct resources need;
     int64_t time_limit_ms, grace_ms, lost_after_ms, backoff_ms, backoff_max_ms;
     uint32_t retries;
@@ -152,7 +157,7 @@ struct class {
 struct class_key {
     struct resources need;
     int64_t times[5];
-    uint32_t user, queue, retries, overlap_never, account, padding;
+    uint32_t user, queue, retries, overlap_never, account, nodes;
     uint32_t tokens[TOKENS_MAX];
 };
 
@@ -169,6 +174,8 @@ struct array {
     uint32_t counted;            /* tasks that wait, as counted under job.counted */
     uint32_t fresh;              /* positions from here on were never tried */
     uint32_t open;               /* tasks with an open attempt */
+    bool gang;                   /* all of it runs at the same time, each on a node of its own: see sched_gang.c */
+    node_id *members;            /* of a gang: where each was last sent; soft: of those that are not open it may be 0 */
     uint32_t *returned;          /* positions below fresh that wait again; stale entries are skipped */
     size_t returned_count, returned_cap;
     struct cell cells[];
@@ -285,6 +292,7 @@ struct node {
     int64_t heard_ms;
     int64_t renewed_ms;          /* its lease, another way than by the transport; 0: never */
     bool heard;
+    uint32_t kept;               /* its place in the reservation under way + 1; 0: it is not in it */
     uint64_t heartbeat_seq, inventory_seq, nonce;
     uint64_t session_last;       /* greetings of earlier sessions are late */
     struct node *session_next;   /* in its slot of sched.sessions */
@@ -495,12 +503,14 @@ static inline struct job *shape_first(const struct shape *shape)
 void sched_ends_add(struct run *r, int64_t end_wall_ms);
 void sched_ends_drop(struct run *r);
 void sched_ends_move(struct run *r, int64_t end_wall_ms); /* of a run that is not `ahead`; else only noted */
-/* When the demand's first job can start, given what runs and when it should end. False: on no node that takes work. */
-bool sched_reserve(const struct sched *s, const struct resources *need, struct reservation *out);
+/* When something that asks so much of so many nodes can start, given what runs and when it should end; the nodes are marked
+ * (node.kept) until it is dropped, and there is but one at a time. False: there are not so many that take work and are large enough. */
+bool sched_reserve(const struct sched *s, const struct demand *d, struct reservation *out);
+void sched_reserve_drop(struct reservation *r);
 
 /* sched_walk.c */
 struct walked { struct job *job; uint32_t tasks; }; /* tasks that could run now, if there was room */
-/* The first jobs that wait, in order, until they have tasks_max tasks; the last one may be cut. Returns how many; true in *deeper:
+/* The first jobs that wait, in order, until they have tasks_max tasks; the last one may be cut, a gang is left out. Returns how many; true in *deeper:
  * more wait. *out is the caller's to free. */
 size_t sched_walk(const struct sched *s, size_t tasks_max, struct walked **out, bool *deeper);
 
@@ -533,6 +543,7 @@ bool sched_where_node(struct sched *s, struct node *n);                /* its na
 /* sched_cycle.c */
 /* The best node that has room now, among those that `accepts` (NULL: all); NULL: there is none. */
 struct node *sched_place(struct sched *s, const struct resources *need, bool (*accepts)(void *arg, const struct index_node *n), void *arg);
+const struct scorer *sched_scorer(const struct sched *s);              /* by which nodes are chosen */
 /* over: the job before it that did not fit, where the rule is about one. */
 void sched_dispatch(struct sched *s, struct job *j, struct node *n, enum rule rule, const struct job *over);
 bool sched_node_ahead_before(const struct heap_node *a, const struct heap_node *b);
@@ -542,6 +553,19 @@ bool sched_node_takes_work(const struct node *n);
 bool sched_node_has_room(const struct node *n, const struct resources *need); /* it suits, too */
 static inline bool sched_node_suits(const struct node *n, const struct resources *need) { return resources_suit(need, &n->capacity); }
 void sched_node_freed(struct sched *s, struct node *n);                /* it may have room now: look at it in the next cycle */
+
+/* sched_gang.c */
+bool sched_gang_may_start(const struct job *j);                        /* every one of its tasks waits for nodes */
+/* Nodes with room for it now, each but once, the best first; up to d->nodes of them in out. How many: d->nodes, or 0. */
+size_t sched_gang_place(struct sched *s, const struct demand *d, bool (*accepts)(void *arg, const struct index_node *n), void *arg,
+                        struct node **out);
+bool sched_gang_fits(const struct sched *s, const struct demand *d, bool empty); /* on nodes that take work, as they are or `empty` */
+void sched_gang_dispatch(struct sched *s, struct job *j, struct node *const *nodes, enum rule rule, const struct job *over);
+/* What the end of an attempt of it is called: what ended because another did is not to blame. */
+enum reason sched_gang_reason(const struct run *r, enum reason reason);
+void sched_gang_broken(struct sched *s, struct job *j);                /* applied: what runs of it is to be ended */
+void sched_gang_kill(struct sched *s, const struct job *j);            /* ... and its nodes are told */
+void sched_gang_settle(struct sched *s, struct job *j);                /* all have ended: what becomes of it */
 
 /* sched_node.c */
 struct send *sched_send(struct sched *s, struct node *n, enum message_kind kind);
@@ -561,6 +585,9 @@ void sched_node_session(struct sched *s, struct node *n, uint64_t session);  /* 
 int sched_named_dim(struct sched *s, const char *name); /* makes it if there is room; -1: no room */
 void sched_end_attempt(struct sched *s, struct run *r, const struct attempt_result *result);
 void sched_revoke(struct sched *s, struct run *r, enum reason reason);
+/* What may be tried again after which failure; and after what time. */
+bool sched_may_retry(const struct sched *s, const struct job *j, uint32_t task, enum reason reason);
+int64_t sched_backoff(struct sched *s, const struct job *j, uint32_t task, bool counted);
 
 /* Tasks that wait, for whatever. */
 static inline uint32_t sched_tasks_waiting(const struct job *j)

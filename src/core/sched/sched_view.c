@@ -334,6 +334,24 @@ void sched_view_dump(const struct sched *s, struct buf *out)
 
 /* --- sched_check --- */
 
+/* All of it or nothing: where one waits none runs, unless that is being ended; and no two are on the same node. Between the
+ * records of one step, as a replay may leave it, part of it is there. */
+static void check_gang(const struct sched *s, const struct job *j)
+{
+    const struct array *a = j->array;
+    check(a->tasks == job_class(s, j)->nodes && a->tasks == job_class(s, j)->shape->demand->nodes);
+    check(!s->started || a->open || !(a->counts[JOB_DISPATCHED] + a->counts[JOB_RUNNING] + a->counts[JOB_UNCERTAIN] + a->counts[JOB_CANCELLING]));
+    for (uint32_t p = 0; p < a->tasks; p++) {
+        const struct run *r = sched_run(s, j->id, p);
+        check(!r || r->cancelling || !s->started || a->counts[JOB_QUEUED] + a->counts[JOB_RETRY_WAIT] == 0);
+        check(!r || !r->ahead);
+        for (uint32_t q = 0; r && q < p && a->tasks <= 16; q++) {
+            const struct run *other = sched_run(s, j->id, q);
+            check(!other || other->node != r->node);
+        }
+    }
+}
+
 static void check_job(const struct sched *s, const struct job *j, uint64_t *tasks)
 {
     check(j->id.n <= s->job_last && j->class < s->classes_count && j->state > JOB_NONE && j->state < JOB_STATES);
@@ -351,8 +369,9 @@ static void check_job(const struct sched *s, const struct job *j, uint64_t *task
     uint32_t counts[JOB_STATES] = { 0 }, open = 0;
     for (uint32_t p = 0; p < a->tasks; p++) {
         enum job_state state = sched_task_state(j, p);
+        bool is_open = state == JOB_DISPATCHED || state == JOB_RUNNING || state == JOB_UNCERTAIN || state == JOB_CANCELLING;
         counts[state]++;
-        open += state == JOB_DISPATCHED || state == JOB_RUNNING || state == JOB_UNCERTAIN || state == JOB_CANCELLING;
+        open += is_open && (!a->gang || sched_run(s, j->id, p));
         check(p < a->fresh || a->cells[p].state == JOB_NONE || job_state_terminal(state));
     }
     for (int state = 0; state < JOB_STATES; state++) {
@@ -360,6 +379,8 @@ static void check_job(const struct sched *s, const struct job *j, uint64_t *task
         tasks[job_task_shown(j, (enum job_state)state)] += counts[state];
     }
     check(open == a->open);
+    if (a->gang)
+        check_gang(s, j);
     check(!a->limit || a->open <= a->limit);
     check(!a->counts[JOB_QUEUED] || j->cancelled || sched_array_next(a) < a->tasks);
 }

@@ -68,18 +68,22 @@ enum change_kind {
     CHANGE_ALLOW,     /* release it, or raise what refuses it, or both */
     CHANGE_PRIORITY,  /* a higher priority: there is room, and somebody before it waits for more */
     CHANGE_TIME,      /* submitted with this time limit it would end before its place is needed */
-    CHANGE_LESS       /* submitted with this need, and time limit unless that is 0, it would have room */
+    CHANGE_LESS,      /* submitted with this need, and time limit unless that is 0, it would have room */
+    CHANGE_NODES      /* of a gang: submitted for so many nodes it would have room */
 };
 struct why_change {
     enum change_kind kind;
     bool release, raise;                        /* beside it: it has to be released; all of why_report.limits have to be raised */
     int64_t priority, time_limit_ms;
     struct resources need;
+    uint32_t nodes;
 };
 struct why_report {
     enum why primary;
     enum why all[WHYS]; size_t all_count;       /* in order of precedence, primary first */
     size_t nodes_ready, nodes_total;
+    uint32_t nodes_asked;            /* at the same time: 1, or of a gang more */
+    uint32_t nodes_now, nodes_ever;  /* ready ones with enough free, and large enough */
     size_t nodes_unsuited;           /* ready ones that do not meet its constraint; they are not among nodes_refused */
     struct bytes where;              /* that constraint; empty: none */
     struct why_dim dims[RES_DIMS]; size_t dims_count; /* dimensions in which at least one ready node refuses */
@@ -87,7 +91,7 @@ struct why_report {
     job_id blocked_by;                          /* WHY_ORDER: the first job in the way; WHY_DEPENDENCY: the first unmet */
     uint32_t jobs_before;                       /* pending jobs of the same shape that go first */
     int64_t due_in_ms;                          /* WHY_BEGIN, WHY_BACKOFF: how long it still waits */
-    node_id room_node;                          /* WHY_RESOURCES, WHY_ORDER: where room for it is first; 0: not known */
+    node_id room_node;                          /* WHY_RESOURCES, WHY_ORDER: where room for it is first (of a gang: one of the nodes); 0: not known */
     struct why_change change;
     uint32_t nodes_out[NODE_STATES];            /* nodes that take no work, by their state; READY: those without a connection */
     int64_t room_in_ms;                         /* in how long, if what runs there ends by its estimate and nobody goes before it */

@@ -99,8 +99,11 @@ size_t sched_walk(const struct sched *s, size_t tasks_max, struct walked **out, 
         }
     }
     *deeper = f.count > 0 || tasks > tasks_max;
-    if (tasks > tasks_max)
+    bool gang = count && walked[count - 1].job->is_array && walked[count - 1].job->array->gang;
+    if (tasks > tasks_max && !gang)
         walked[count - 1].tasks -= (uint32_t)(tasks - tasks_max);
+    else if (tasks > tasks_max && count > 1)
+        count--; /* Of a gang there is no part; that of the head is looked at however large it is. */
     free(f.places);
     *out = walked;
     return count;

@@ -67,6 +67,27 @@ static int raise(struct sched *s, const struct whatif_priority *p, struct err *e
     return record(s, (struct record){ .kind = EV_UPDATED, .updated = { p->job.n, p->priority } }, err);
 }
 
+/* A gang of which a node goes: all of it waits again. */
+static int gang_again(struct sched *s, struct job *j, struct err *err)
+{
+    int rc = 0;
+    for (uint32_t p = 0; p < j->array->tasks && rc == 0; p++) {
+        const struct run *r = sched_run(s, j->id, p);
+        struct record ended = { .kind = EV_ENDED };
+        if (!r)
+            continue;
+        ended.ended = (struct ev_ended){ .job = j->id.n, .task = p, .attempt = r->ref.attempt, .node = r->node->id.n,
+                                         .reason = REASON_NODE_LOST, .flags = END_MAY_HAVE_RUN | END_OF_GANG };
+        rc = record(s, ended, err);
+    }
+    if (rc == 0)
+        rc = record(s, (struct record){ .kind = EV_GANG_ENDED, .gang_ended = { j->id.n, 0, REASON_NODE_LOST, 0, 0 } }, err);
+    for (uint32_t p = 0; p < j->array->tasks && rc == 0; p++)
+        if (j->array->cells[p].state == JOB_RETRY_WAIT)
+            rc = record(s, (struct record){ .kind = EV_RETRY_DUE, .retry_due = { j->id.n, p } }, err);
+    return rc;
+}
+
 /* What runs there waits again, from its begin on. */
 static int without(struct sched *s, node_id id, struct err *err)
 {
@@ -79,6 +100,10 @@ static int without(struct sched *s, node_id id, struct err *err)
         uint64_t job = r->job->id.n;
         uint32_t task = r->ref.task;
         bool goes = r->cancelling;
+        if (r->job->is_array && r->job->array->gang && !goes) {
+            rc = rc == 0 ? gang_again(s, r->job, err) : rc;
+            continue;
+        }
         if (rc == 0)
             rc = end_run(s, r, goes ? JOB_CANCELLED : JOB_NONE, err);
         if (rc == 0 && !goes)

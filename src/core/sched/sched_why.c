@@ -10,9 +10,8 @@ static void add(struct why_report *w, enum why why)
 }
 
 /* Per dimension: how much is asked, the most that is free and that there is on one node, and how many nodes refuse. */
-static void why_nodes(const struct sched *s, const struct resources *need, struct why_report *w, bool *fits_now, bool *fits_ever)
+static void why_nodes(const struct sched *s, const struct resources *need, struct why_report *w)
 {
-    *fits_now = *fits_ever = false;
     uint64_t free_most[RES_DIMS] = { 0 }, capacity_most[RES_DIMS] = { 0 };
     uint32_t refused[RES_DIMS] = { 0 };
     for (size_t i = 0; i < s->nodes_count; i++) {
@@ -39,8 +38,8 @@ static void why_nodes(const struct sched *s, const struct resources *need, struc
                 now = false;
             }
         }
-        *fits_now |= now;
-        *fits_ever |= resources_fit(need, &n->capacity);
+        w->nodes_now += now;
+        w->nodes_ever += resources_fit(need, &n->capacity);
     }
     for (int d = 0; d < RES_DIMS; d++) {
         if (!refused[d])
@@ -80,19 +79,21 @@ static void why_queued(const struct sched *s, const struct job *j, struct why_re
     why_limits(s, c->shape, w);
     if (s->store_low)
         add(w, WHY_STORE);
-    bool fits_now, fits_ever;
     w->where = sched_where_text(s, c->need.where);
-    why_nodes(s, &c->need, w, &fits_now, &fits_ever);
+    w->nodes_asked = c->nodes;
+    why_nodes(s, &c->need, w);
+    bool fits_ever = w->nodes_ever >= c->nodes;
     if (!w->nodes_ready)
         add(w, WHY_NO_NODES);
     else if (!fits_ever)
         add(w, WHY_TOO_BIG);
-    else if (!fits_now)
-        add(w, WHY_RESOURCES);
+    else if (w->nodes_now < c->nodes)
+        add(w, c->nodes > 1 ? WHY_GANG : WHY_RESOURCES);
     struct reservation room;
-    if (w->nodes_ready && fits_ever && sched_reserve(s, &c->need, &room)) {
-        w->room_node = room.node->id;
+    if (w->nodes_ready && fits_ever && sched_reserve(s, c->shape->demand, &room)) {
+        w->room_node = room.kept[0].node->id;
         w->room_in_ms = room.at_wall_ms - s->wall_ms;
+        sched_reserve_drop(&room);
     }
     const struct shape *shape = c->shape;
     for (size_t i = 0; i < shape->pending.count; i++) {

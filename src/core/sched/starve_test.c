@@ -1,4 +1,4 @@
-/* starve_test.c: a job that needs a whole node, under a stream of small ones that never ends, starts at its first estimate or before. */
+/* starve_test.c: a job that needs a whole node, or all nodes at once, under a stream of small ones that never ends, starts at its first estimate or before. */
 #include <inttypes.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -91,10 +91,10 @@ static void begin(enum sched_backfill backfill, uint64_t seed)
     }
 }
 
-static uint64_t submit(uint64_t cpus, int64_t limit_ms, int64_t runs_ms, int64_t priority)
+static uint64_t submit(uint64_t cpus, uint32_t nodes, int64_t limit_ms, int64_t runs_ms, int64_t priority)
 {
     struct sched_event ev = { .kind = SCHED_SUBMIT };
-    ev.submit = (struct job_request){ .user = bytes_str("ann"), .queue = bytes_str("default"), .priority = priority,
+    ev.submit = (struct job_request){ .nodes = nodes, .user = bytes_str("ann"), .queue = bytes_str("default"), .priority = priority,
                                       .time_limit_ms = limit_ms };
     ev.submit.need.v[RES_CPU] = cpus * 1000;
     struct sched_result result = step(ev);
@@ -109,7 +109,7 @@ static void small_ones(size_t count)
 {
     for (size_t i = 0; i < count; i++) {
         int64_t limit_ms = 1000 * (int64_t)(5 + prng_below(&prng, 120));
-        submit(1 + prng_below(&prng, 3), limit_ms, prng_below(&prng, 3) ? limit_ms / 2 : limit_ms, 0);
+        submit(1 + prng_below(&prng, 3), 1, limit_ms, prng_below(&prng, 3) ? limit_ms / 2 : limit_ms, 0);
     }
 }
 
@@ -134,25 +134,25 @@ static void one_second(void)
     cycle();
 }
 
-/* One that needs a whole node; with a priority above theirs nobody waits before it. */
-static void starts_in_time(enum sched_backfill backfill, uint64_t seed, int64_t priority)
+/* One that needs a whole node, or so many; with a priority above theirs nobody waits before it. */
+static void starts_in_time(enum sched_backfill backfill, uint32_t nodes, uint64_t seed, int64_t priority)
 {
     begin(backfill, seed);
     small_ones(20);
     cycle();
     for (int i = 0; i < 30; i++)
         one_second();
-    uint64_t wide = submit(NODE_CPUS, 100000, 50000, priority);
+    uint64_t wide = submit(NODE_CPUS, nodes, 100000, 50000, priority);
     cycle();
     struct estimate_view e;
-    assert_true(sched_view_estimate(s, (job_id){ wide }, TASK_SINGLE, &e));
+    assert_true(sched_view_estimate(s, (job_id){ wide }, nodes > 1 ? TASK_ALL : TASK_SINGLE, &e));
     if (started_ms[wide] < 0)
         assert_int_equal(e.none, NO_ESTIMATE_KNOWN);
     int64_t first_ms = e.start_wall_ms - START_MS;
     for (int i = 0; i < 1500 && started_ms[wide] < 0; i++)
         one_second();
     if (started_ms[wide] < 0 || (e.none == NO_ESTIMATE_KNOWN && started_ms[wide] > first_ms + 999)) /* Seconds are looked at. */
-        fail_msg("backfill %d seed %" PRIu64 ": estimated %" PRId64 ", started %" PRId64, (int)backfill, seed, first_ms, started_ms[wide]);
+        fail_msg("backfill %d, %u nodes, seed %" PRIu64 ": estimated %" PRId64 ", started %" PRId64, (int)backfill, nodes, seed, first_ms, started_ms[wide]);
     sched_free(s);
 }
 
@@ -160,14 +160,24 @@ static void test_easy_keeps_the_place_of_the_head(void **state)
 {
     (void)state;
     for (uint64_t seed = 1; seed <= 100; seed++)
-        starts_in_time(BACKFILL_EASY, seed, 1);
+        starts_in_time(BACKFILL_EASY, 1, seed, 1);
 }
 
 static void test_conservative_keeps_every_place(void **state)
 {
     (void)state;
     for (uint64_t seed = 1; seed <= 60; seed++)
-        starts_in_time(BACKFILL_CONSERVATIVE, seed, (int64_t)(seed % 2));
+        starts_in_time(BACKFILL_CONSERVATIVE, 1, seed, (int64_t)(seed % 2));
+}
+
+static void test_a_gang_of_all_nodes_starts_in_time(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 60; seed++)
+        for (uint32_t nodes = 2; nodes <= NODES; nodes++) {
+            starts_in_time(BACKFILL_EASY, nodes, seed, 1);
+            starts_in_time(BACKFILL_CONSERVATIVE, nodes, seed, (int64_t)(seed % 2));
+        }
 }
 
 int main(void)
@@ -175,6 +185,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_easy_keeps_the_place_of_the_head),
         cmocka_unit_test(test_conservative_keeps_every_place),
+        cmocka_unit_test(test_a_gang_of_all_nodes_starts_in_time),
     };
     return cmocka_run_group_tests_name("starve", tests, NULL, NULL);
 }

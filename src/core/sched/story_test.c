@@ -626,6 +626,207 @@ static void a_cancel_is_final(void **state)
     end(&t);
 }
 
+/* --- gangs --- */
+
+static struct attempt_ref part(uint64_t job, uint32_t rank, uint32_t attempt)
+{
+    return (struct attempt_ref){ { job }, rank, attempt };
+}
+
+static struct task_view part_of(struct story *t, uint64_t job, uint32_t rank)
+{
+    struct task_view v;
+    assert_true(sched_view_task(t->s, (job_id){ job }, rank, &v));
+    return v;
+}
+
+/* Three nodes of 2, job 1 has one of b. Job 2 asks for 2 of each of them. */
+static void gang_world(struct story *t, uint32_t retries)
+{
+    begin(t);
+    join(t, 1, "a", 2);
+    join(t, 2, "b", 2);
+    join(t, 3, "c", 2);
+    submit(t, REQUEST(.where = bytes_str("node=b")));
+    tick(t, 0);
+    start(t, 2, single(1, 1));
+    submit(t, REQUEST(.need.v[RES_CPU] = 2000, .nodes = 3, .retries = retries, .backoff_ms = 1000, .backoff_max_ms = 1000));
+    buf_clear(&t->told);
+    tick(t, 0);
+    told(t, "");
+}
+
+static void gang_starts(struct story *t)
+{
+    finish(t, 2, single(1, 1), REASON_NONE, 0);
+    buf_clear(&t->told);
+    tick(t, 0);
+    told(t, "job.dispatched job=2 task=0 attempt=1 node=1 rule=1\njob.dispatched job=2 task=1 attempt=1 node=2 rule=1\n"
+            "job.dispatched job=2 task=2 attempt=1 node=3 rule=1\n-> START 2/0/1\n-> START 2/1/1\n-> START 2/2/1\n");
+    for (uint32_t rank = 0; rank < 3; rank++)
+        start(t, rank + 1, part(2, rank, 1));
+    buf_clear(&t->told);
+}
+
+static void a_gang_starts_as_a_whole(void **state)
+{
+    (void)state;
+    struct story t;
+    gang_world(&t, 0);
+    struct why_report why;
+    assert_true(sched_view_why(t.s, (job_id){ 2 }, TASK_ALL, &why));
+    assert_int_equal(why.primary, WHY_GANG);
+    assert_int_equal(why.nodes_asked, 3);
+    assert_int_equal(why.nodes_now, 2);
+    assert_int_equal(why.nodes_ever, 3);
+    assert_int_equal(why.change.kind, CHANGE_NODES);
+    assert_int_equal(why.change.nodes, 2);
+    gang_starts(&t);
+    finish(&t, 1, part(2, 0, 1), REASON_NONE, 0);
+    told(&t, "job.ended job=2 task=0 attempt=1 node=1 flags=16\n-> REPORT_ACK\n");
+    assert_int_equal(part_of(&t, 2, 0).state, JOB_RUNNING); /* It is not over before all are. */
+    submit(&t, REQUEST(.need.v[RES_CPU] = 2000));
+    tick(&t, 0);
+    assert_int_equal(state_of(&t, 3), JOB_DISPATCHED); /* Its place is free, though. */
+    finish(&t, 3, part(2, 2, 1), REASON_NONE, 0);
+    assert_int_equal(state_of(&t, 2), JOB_RUNNING);
+    buf_clear(&t.told);
+    finish(&t, 2, part(2, 1, 1), REASON_NONE, 0);
+    told(&t, "job.ended job=2 task=1 attempt=1 node=2 flags=16\njob.gang_ended job=2 final=9\njob.array_ended job=2 final=9 succeeded=3\n-> REPORT_ACK\n");
+    assert_int_equal(state_of(&t, 2), JOB_SUCCEEDED);
+    /* More nodes than there are never have room. */
+    submit(&t, REQUEST(.nodes = 4));
+    tick(&t, 0);
+    assert_true(sched_view_why(t.s, (job_id){ 4 }, TASK_ALL, &why));
+    assert_int_equal(why.primary, WHY_TOO_BIG);
+    end(&t);
+}
+
+static void a_gang_fails_and_is_tried_again_as_a_whole(void **state)
+{
+    (void)state;
+    struct story t;
+    gang_world(&t, 1);
+    gang_starts(&t);
+    finish(&t, 1, part(2, 0, 1), REASON_NONE, 0);
+    buf_clear(&t.told);
+    finish(&t, 2, part(2, 1, 1), REASON_EXIT, 7);
+    told(&t, "job.ended job=2 task=1 attempt=1 node=2 reason=1 exit_code=7 flags=16\n-> KILL 2/2/1\n-> REPORT_ACK\n");
+    tick(&t, 1000);
+    assert_int_equal(state_of(&t, 2), JOB_RUNNING); /* Not before the last of it is gone. */
+    finish(&t, 3, part(2, 2, 1), REASON_SIGNAL, 0);
+    assert_int_equal(part_of(&t, 2, 2).reason, REASON_GANG);
+    for (uint32_t rank = 0; rank < 3; rank++)
+        assert_int_equal(part_of(&t, 2, rank).state, JOB_RETRY_WAIT);
+    tick(&t, 1000);
+    tick(&t, 0);
+    for (uint32_t rank = 0; rank < 3; rank++) {
+        assert_int_equal(part_of(&t, 2, rank).state, JOB_DISPATCHED);
+        assert_int_equal(part_of(&t, 2, rank).attempt, 2);
+    }
+    /* Its one more try is used up: who failed has failed, what was ended for it was cancelled. */
+    finish(&t, 3, part(2, 2, 2), REASON_EXIT, 8);
+    finish(&t, 1, part(2, 0, 2), REASON_SIGNAL, 0);
+    finish(&t, 2, part(2, 1, 2), REASON_NONE, 0);
+    assert_int_equal(state_of(&t, 2), JOB_FAILED);
+    assert_int_equal(part_of(&t, 2, 0).state, JOB_CANCELLED);
+    assert_int_equal(part_of(&t, 2, 1).state, JOB_SUCCEEDED);
+    assert_int_equal(part_of(&t, 2, 2).state, JOB_FAILED);
+    assert_int_equal(part_of(&t, 2, 2).exit_code, 8);
+    end(&t);
+}
+
+static void a_gang_survives_its_nodes(void **state)
+{
+    (void)state;
+    struct story t;
+    gang_world(&t, 0);
+    gang_starts(&t);
+    for (int i = 0; i < 450; i++) { /* b is silent until it is given up. */
+        tick(&t, 1000);
+        for (uint64_t session = 1; session <= 3; session += 2) {
+            struct message m = { .kind = MSG_HEARTBEAT, .heartbeat.seq = (uint64_t)i + 1 };
+            hear(&t, session, m);
+        }
+    }
+    assert_int_equal(part_of(&t, 2, 0).state, JOB_RUNNING);
+    finish(&t, 1, part(2, 0, 1), REASON_SIGNAL, 0); /* Told to end when b was given up. */
+    finish(&t, 3, part(2, 2, 1), REASON_EXIT, 1);   /* Failed by itself, when the other did not answer; b is to blame. */
+    assert_int_equal(state_of(&t, 2), JOB_RETRY_WAIT);
+    for (int i = 0; i < 3; i++)
+        tick(&t, 1000);
+    assert_int_equal(state_of(&t, 2), JOB_QUEUED); /* There are two nodes left. */
+    join(&t, 4, "d", 2);
+    tick(&t, 0);
+    assert_int_equal(state_of(&t, 2), JOB_DISPATCHED);
+    /* One is not started by its node: all come back, and nothing counts against the job. */
+    struct message m = { .kind = MSG_NEVER_STARTED };
+    m.never_started.ref = part(2, 2, 2);
+    m.never_started.token = token(&t, part(2, 2, 2));
+    buf_clear(&t.told);
+    hear(&t, 4, m);
+    assert_non_null(strstr(t.told.data, "-> KILL 2/0/2\n-> KILL 2/1/2\n"));
+    finish(&t, 1, part(2, 0, 2), REASON_CANCELLED, 0);
+    assert_int_equal(part_of(&t, 2, 0).state, JOB_RUNNING);
+    finish(&t, 3, part(2, 1, 2), REASON_CANCELLED, 0);
+    assert_int_equal(part_of(&t, 2, 0).state, JOB_RETRY_WAIT);
+    assert_int_equal(part_of(&t, 2, 2).state, JOB_QUEUED);
+    for (int i = 0; i < 5; i++)
+        tick(&t, 1000);
+    for (uint32_t rank = 0; rank < 3; rank++)
+        assert_int_equal(part_of(&t, 2, rank).attempt, 3);
+    end(&t);
+}
+
+static void a_gang_is_cancelled_as_a_whole(void **state)
+{
+    (void)state;
+    struct story t;
+    gang_world(&t, 3);
+    gang_starts(&t);
+    step(&t, (struct sched_event){ .kind = SCHED_CANCEL, .cancel = { { 2 }, 1, bytes_str("ada"), bytes_str("") } });
+    assert_int_equal(t.result.err.code, ERR_CONFLICT);
+    finish(&t, 1, part(2, 0, 1), REASON_NONE, 0);
+    buf_clear(&t.told);
+    step(&t, (struct sched_event){ .kind = SCHED_CANCEL, .cancel = { { 2 }, TASK_ALL, bytes_str("ada"), bytes_str("") } });
+    told(&t, "job.cancel job=2 task=all actor=\"ada\"\n-> KILL 2/1/1\n-> KILL 2/2/1\n");
+    assert_int_equal(state_of(&t, 2), JOB_CANCELLING);
+    finish(&t, 2, part(2, 1, 1), REASON_CANCELLED, 0);
+    finish(&t, 3, part(2, 2, 1), REASON_CANCELLED, 0);
+    assert_int_equal(state_of(&t, 2), JOB_CANCELLED);
+    assert_int_equal(part_of(&t, 2, 0).state, JOB_SUCCEEDED);
+    assert_int_equal(part_of(&t, 2, 1).state, JOB_CANCELLED);
+    /* One that waits. */
+    submit(&t, REQUEST(.nodes = 3, .held = true));
+    step(&t, (struct sched_event){ .kind = SCHED_CANCEL, .cancel = { { 3 }, TASK_ALL, bytes_str("ada"), bytes_str("") } });
+    assert_int_equal(state_of(&t, 3), JOB_CANCELLED);
+    end(&t);
+}
+
+static void a_gang_counts_as_many_against_limits(void **state)
+{
+    (void)state;
+    struct story t;
+    struct party_settings set;
+    struct why_report why;
+    gang_world(&t, 0);
+    party_settings_default(&set);
+    set.limits.most[LIMIT_RUNNING] = 3;
+    step(&t, (struct sched_event){ .kind = SCHED_SET, .set = { PARTY_USER, bytes_str("ada"), bytes_str("root"), &set } });
+    submit(&t, REQUEST(.where = bytes_str("node=c"), .priority = 9));
+    tick(&t, 0);
+    finish(&t, 2, single(1, 1), REASON_NONE, 0);
+    tick(&t, 0);
+    assert_int_equal(state_of(&t, 3), JOB_DISPATCHED);
+    assert_true(sched_view_why(t.s, (job_id){ 2 }, TASK_ALL, &why));
+    assert_int_equal(why.primary, WHY_LIMIT);
+    assert_int_equal(why.limits[0].asked, 3);
+    finish(&t, 3, single(3, 1), REASON_NONE, 0);
+    tick(&t, 0);
+    assert_int_equal(state_of(&t, 2), JOB_DISPATCHED);
+    end(&t);
+}
+
 static void a_silent_node_is_waited_for_then_left(void **state)
 {
     (void)state;
@@ -1461,6 +1662,11 @@ int main(void)
         cmocka_unit_test(tasks_wait_as_their_array_does),
         cmocka_unit_test(dependencies_open_and_close),
         cmocka_unit_test(a_cancel_is_final),
+        cmocka_unit_test(a_gang_starts_as_a_whole),
+        cmocka_unit_test(a_gang_fails_and_is_tried_again_as_a_whole),
+        cmocka_unit_test(a_gang_survives_its_nodes),
+        cmocka_unit_test(a_gang_is_cancelled_as_a_whole),
+        cmocka_unit_test(a_gang_counts_as_many_against_limits),
         cmocka_unit_test(a_silent_node_is_waited_for_then_left),
         cmocka_unit_test(priority_goes_first_and_nobody_starves),
         cmocka_unit_test(nothing_passes_when_asked),
