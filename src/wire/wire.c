@@ -365,6 +365,7 @@ static bool add_inventory(struct wire_writer *w, const struct message *m)
     row_add(w, m->kind, no_ref);
     Rota__Inventory *out = inventory_out(w, m->inventory.items, m->inventory.items_count);
     out->seq = m->inventory.seq;
+    out->epoch_seen = m->inventory.epoch_seen;
     pointers_add(&w->inventory, out);
     return true;
 }

@@ -205,6 +205,7 @@ static enum verdict take_inventory_message(struct decoder *d, size_t row, size_t
 {
     (void)row;
     m->inventory.seq = d->in->inventory[at]->seq;
+    m->inventory.epoch_seen = d->in->inventory[at]->epoch_seen;
     return take_inventory(d, d->in->inventory[at], &m->inventory.items, &m->inventory.items_count);
 }
 

@@ -104,6 +104,7 @@ static void expect_message(const struct message *a, const struct message *b)
         return;
     case MSG_INVENTORY:
         assert_int_equal(a->inventory.seq, b->inventory.seq);
+        assert_int_equal(a->inventory.epoch_seen, b->inventory.epoch_seen);
         expect_items(a->inventory.items, a->inventory.items_count, b->inventory.items, b->inventory.items_count);
         return;
     case MSG_STARTED:
@@ -318,6 +319,7 @@ static struct message some_message(struct prng *p, struct arena *a, enum message
     case MSG_INVENTORY:
         m.inventory.items = some_items(p, a, 200, &m.inventory.items_count);
         m.inventory.seq = wide(p);
+        m.inventory.epoch_seen = wide(p);
         break;
     case MSG_STARTED:
         m.started.ref = some_ref(p);

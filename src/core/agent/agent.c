@@ -905,6 +905,7 @@ static void on_message(struct agent *a, const struct agent_event *ev)
             struct message *out = say(a, MSG_INVENTORY);
             out->inventory.items = inventory(a, &out->inventory.items_count);
             out->inventory.seq = ++a->inventory_seq;
+            out->inventory.epoch_seen = a->epoch;
             a->inventory_at_ms = a->now_ms + INVENTORY_MS;
         }
         break;
@@ -1074,6 +1075,7 @@ static void tick(struct agent *a)
         struct message *m = say(a, MSG_INVENTORY);
         m->inventory.items = inventory(a, &m->inventory.items_count);
         m->inventory.seq = ++a->inventory_seq;
+        m->inventory.epoch_seen = a->epoch;
         a->inventory_at_ms = a->now_ms + INVENTORY_MS;
     }
     if (!a->welcome && a->now_ms >= a->hello_at_ms)

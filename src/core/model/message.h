@@ -89,7 +89,7 @@ struct message {
             uint64_t cpu_used_milli, mem_used_bytes; /* of the machine, for people */
             uint32_t load_milli;                     /* 1-minute load average */
         } heartbeat;
-        struct { const struct inventory_item *items; size_t items_count; uint64_t seq; } inventory;
+        struct { const struct inventory_item *items; size_t items_count; uint64_t seq, epoch_seen; } inventory; /* epoch_seen: as of hello */
         struct { struct attempt_ref ref; struct mac128 token; uint64_t inventory_seq; /* last one that can not list it as running */ } started;
         struct {
             struct attempt_ref ref; struct mac128 token;

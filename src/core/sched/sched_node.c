@@ -308,13 +308,15 @@ static bool spared(struct sched *s, struct node *n, const struct inventory_item 
     return true;
 }
 
-static void reconcile(struct sched *s, struct node *n, const struct inventory_item *items, size_t count, uint64_t seq)
+/* What was made before its worker heard of this master (epoch_seen) tells what there is, and not what is missing: it may be so old
+ * that what it does not list was started since. Once the worker has heard, it starts nothing more that another master sent. */
+static void reconcile(struct sched *s, struct node *n, const struct inventory_item *items, size_t count, uint64_t seq, uint64_t epoch_seen)
 {
     n->inventory_seq = seq;
     n->orphans_count = 0;
     list_each(at, &n->runs) {
         struct run *r = list_entry(at, struct run, on_node);
-        if (r->missing < UINT8_MAX && seq > r->since_seq)
+        if (r->missing < UINT8_MAX && seq > r->since_seq && epoch_seen >= s->epoch)
             r->missing++;
     }
     for (size_t i = 0; i < count; i++) {
@@ -341,7 +343,7 @@ static void reconcile(struct sched *s, struct node *n, const struct inventory_it
     }
     list_each_safe(at, &n->runs) {
         struct run *r = list_entry(at, struct run, on_node);
-        if (!r->missing || seq <= r->since_seq)
+        if (!r->missing || seq <= r->since_seq || epoch_seen < s->epoch)
             continue;
         if (r->state == RUN_ASSIGNED && BUG(no_resend))
             continue;
@@ -473,7 +475,7 @@ static void on_hello(struct sched *s, uint64_t session, const struct message *m)
         list_entry(at, struct run, on_node)->since_seq = 0;
     if (n->state != NODE_QUARANTINED && n->state != NODE_DRAINING && n->state != NODE_DRAINED)
         sched_node_state(s, n, NODE_JOINING, "");
-    reconcile(s, n, m->hello.items, m->hello.items_count, m->hello.inventory_seq);
+    reconcile(s, n, m->hello.items, m->hello.items_count, m->hello.inventory_seq, m->hello.epoch_seen);
     if (m->hello.draining)
         sched_node_drain(s, n, true, bytes_str("its worker is stopping"));
     else
@@ -541,7 +543,7 @@ void sched_message(struct sched *s, uint64_t session, const struct message *m)
         heard(s, n);
         if (n->state == NODE_DOWN)
             sched_node_state(s, n, NODE_JOINING, "");
-        reconcile(s, n, m->inventory.items, m->inventory.items_count, m->inventory.seq);
+        reconcile(s, n, m->inventory.items, m->inventory.items_count, m->inventory.seq, m->inventory.epoch_seen);
         if (n->state == NODE_JOINING)
             node_comes_back(s, n);
         drained_if_empty(s, n);

@@ -1455,6 +1455,7 @@ static void inventory(struct story *t, uint64_t session, const struct attempt_re
         items[i] = (struct inventory_item){ .ref = refs[i], .token = token(t, refs[i]), .phase = PHASE_RUNNING };
     struct message m = { .kind = MSG_INVENTORY };
     m.inventory.seq = ++seq;
+    m.inventory.epoch_seen = 1000000000;
     m.inventory.items = items;
     m.inventory.items_count = count;
     hear(t, session, m);
@@ -1496,6 +1497,7 @@ static void what_an_old_backup_forgot_is_spared(void **state)
     struct inventory_item liar = { .ref = single(77, 1), .phase = PHASE_RUNNING };
     struct message m = { .kind = MSG_INVENTORY };
     m.inventory.seq = 1000;
+    m.inventory.epoch_seen = 1000000000;
     m.inventory.items = &liar;
     m.inventory.items_count = 1;
     hear(&t, 2, m);
@@ -1528,6 +1530,33 @@ static void what_an_old_backup_forgot_is_spared(void **state)
     hear(&t, 2, m);
     assert_null(t.told.size ? strstr(t.told.data, "KILL") : NULL);
     assert_true(sched_view_node(t.s, (node_id){ 1 }, &n) && n.orphans == 1);
+    end(&t);
+}
+
+/* Lists that were under way since before a master began: what runs now was started after they were made. */
+static void an_old_list_takes_nothing_away(void **state)
+{
+    (void)state;
+    struct story t;
+    begin(&t);
+    join(&t, 1, "a", 2);
+    submit(&t, REQUEST());
+    tick(&t, 0);
+    start(&t, 1, single(1, 1));
+    for (uint64_t session = 2; session <= 5; session++) {
+        struct message m = hello(1, "a", 2, "");
+        m.hello.nonce = m.hello.inventory_seq = session;
+        hear(&t, session, m);
+        m = (struct message){ .kind = MSG_INVENTORY, .inventory.seq = 10 * session };
+        hear(&t, session, m);
+    }
+    assert_int_equal(state_of(&t, 1), JOB_RUNNING);
+    /* One that has heard of this master and does not have it has lost it. */
+    for (uint64_t seq = 100; seq <= 101; seq++) {
+        struct message m = { .kind = MSG_INVENTORY, .inventory = { .seq = seq, .epoch_seen = 1 } };
+        hear(&t, 5, m);
+    }
+    assert_int_equal(state_of(&t, 1), JOB_RETRY_WAIT);
     end(&t);
 }
 
@@ -1688,6 +1717,7 @@ int main(void)
         cmocka_unit_test(short_work_becomes_long),
         cmocka_unit_test(a_lease_is_kept_another_way),
         cmocka_unit_test(what_an_old_backup_forgot_is_spared),
+        cmocka_unit_test(an_old_list_takes_nothing_away),
         cmocka_unit_test(a_drained_node_stays_drained),
         cmocka_unit_test(a_damaged_snapshot_does_no_harm),
         cmocka_unit_test(job_table_is_total),
