@@ -24,6 +24,8 @@
     B(snapshot_forgets, "a snapshot does not hold how often a job has failed") \
     B(limit_off_by_one, "a limit lets in one attempt more") \
     B(paused_runs, "jobs of a paused queue start") \
+    B(gang_torn, "the last part of a gang is not started with the others") \
+    B(gang_of_one, "a gang of which one part has failed succeeds") \
     B(due_again, "a job that comes again comes twice for one time") \
     B(token_not_woken, "who waits for a token does not hear that it was given back") \
     B(invent_success, "an attempt whose end nobody saw counts as a success") \

@@ -113,6 +113,7 @@ struct task_book {
     struct { uint64_t job; uint64_t task; } key;
     uint32_t attempt, terminals, counted, retries;
     bool open;
+    uint32_t node, reason; /* of its last attempt; reason: how it ended */
     UT_hash_handle hh;
 };
 
@@ -138,7 +139,7 @@ struct cron_book {
 };
 
 struct class_book {
-    uint32_t retries, tokens; /* of the one token there is */
+    uint32_t retries, nodes, tokens; /* of the one token there is */
     uint64_t cpu, mem;
     struct party_book *parties[3]; /* user, queue, account */
 };
@@ -146,6 +147,7 @@ struct class_book {
 struct job_book {
     uint64_t id;
     uint32_t terminals, tasks, retries, class;
+    uint32_t nodes, parts, counted; /* of a gang: how many, those that the records so far have started, its failures */
     bool cancelled, acked;
     UT_hash_handle hh;
 };
@@ -175,6 +177,8 @@ struct world {
     double unconfirmed;        /* messages whose confirm is lost: they are published again */
     int64_t blocked_until_ms;  /* an alarm: nothing can be published */
     struct prng cron_prng;     /* likewise */
+    struct prng gang_prng;
+    uint64_t gang_starting;    /* the gang of which a part was started by the record before */
     struct prng snapshot_prng; /* its own, so that a seed's world is the same whatever is done about snapshots */
     struct buf snapshot;       /* of the journal up to snapshot_at */
     size_t snapshot_at;
@@ -383,6 +387,7 @@ static void read_class(struct world *w, const struct ev_class *e)
         return;
     struct class_book *c = &w->classes[e->class];
     c->retries = e->retries;
+    c->nodes = e->nodes;
     c->cpu = e->need.v[RES_CPU];
     c->mem = e->need.v[RES_MEM];
     c->parties[0] = party_book(w, PARTY_USER, e->user);
@@ -436,7 +441,10 @@ static void read_ended(struct world *w, const struct ev_ended *e)
     if (!t->open || t->attempt != e->attempt)
         violated(w, "I2: attempt %u of job %" PRIu64 " ended but was not open", e->attempt, e->job);
     t->open = false;
+    t->reason = e->reason;
     read_held(w, e->job, false);
+    if ((e->flags & END_OF_GANG ? 1 : 0) != (j->nodes > 1) || (j->nodes > 1 && (e->final || e->counted || e->retry_ms)))
+        violated(w, "I14: a part of job %" PRIu64 " ends by itself", e->job);
     t->counted += e->counted != 0;
     if (e->counted && reason_infra((enum reason)e->reason))
         violated(w, "I8: a failure of the infrastructure counts against job %" PRIu64, e->job);
@@ -448,8 +456,44 @@ static void read_ended(struct world *w, const struct ev_ended *e)
     if (e->reason == REASON_EXIT && !(truth->ended && truth->result.exit_code == e->exit_code))
         violated(w, "I3: attempt %u of job %" PRIu64 " was committed with exit code %u, it had %u", e->attempt, e->job,
                  e->exit_code, truth->result.exit_code);
+    if (!e->final && j->cancelled && j->nodes <= 1)
+        violated(w, "I9: job %" PRIu64 " is tried again after its cancel", e->job);
+}
+
+/* The parts of a gang start one record after the other, on nodes that have none of it, when none of it is open. */
+static void read_part(struct world *w, const struct ev_assigned *e)
+{
+    struct job_book *j = job_book(w, e->job);
+    if (e->task != j->parts)
+        violated(w, "I14: part %u of job %" PRIu64 " starts after %u", e->task, e->job, j->parts);
+    for (uint32_t p = 0; p < j->nodes; p++) {
+        const struct task_book *t = task_book(w, e->job, p);
+        if (p != e->task && (t->open ? p > e->task || t->node == e->node : p < e->task))
+            violated(w, "I14: part %u of job %" PRIu64 " starts beside part %u", e->task, e->job, p);
+    }
+    j->parts = e->task + 1 < j->nodes ? e->task + 1 : 0;
+    w->gang_starting = j->parts ? e->job : 0;
+}
+
+static void read_gang_ended(struct world *w, const struct ev_gang_ended *e)
+{
+    struct job_book *j = job_book(w, e->job);
+    bool failed = false;
+    for (uint32_t p = 0; p < j->nodes; p++) {
+        const struct task_book *t = task_book(w, e->job, p);
+        failed |= t->reason != REASON_NONE;
+        if (t->open)
+            violated(w, "I14: job %" PRIu64 " ends while part %u of it is open", e->job, p);
+    }
+    if (e->final == JOB_SUCCEEDED && failed)
+        violated(w, "I14: job %" PRIu64 " succeeds without a part of it", e->job);
     if (!e->final && j->cancelled)
         violated(w, "I9: job %" PRIu64 " is tried again after its cancel", e->job);
+    j->counted += e->counted != 0;
+    if (e->counted && reason_infra((enum reason)e->reason))
+        violated(w, "I8: a failure of the infrastructure counts against job %" PRIu64, e->job);
+    if (j->counted > j->retries + 1)
+        violated(w, "I8: job %" PRIu64 " was tried %u times, its limit is %u", e->job, j->counted, j->retries + 1);
 }
 
 /* Each due time is dealt with once, in order, and none is left out. */
@@ -491,6 +535,8 @@ static void read_record(struct world *w, const struct record *r)
         violated(w, "I10: record %" PRIu64 " follows record %" PRIu64, r->seq, w->committed_seq);
     w->committed_seq = r->seq;
     struct record_subject s = record_subject(r);
+    if (w->gang_starting && (r->kind != EV_ASSIGNED || s.job.n != w->gang_starting))
+        violated(w, "I14: job %" PRIu64 " starts in part", w->gang_starting);
     switch (r->kind) {
     case EV_CLASS:
         read_class(w, &r->class);
@@ -501,6 +547,7 @@ static void read_record(struct world *w, const struct record *r)
         j->tasks = r->submitted.tasks;
         j->class = r->submitted.class;
         j->retries = w->classes[r->submitted.class % 256].retries;
+        j->nodes = w->classes[r->submitted.class % 256].nodes;
         if (r->submitted.cron.size)
             read_cron_job(w, &r->submitted);
         break;
@@ -516,6 +563,9 @@ static void read_record(struct world *w, const struct record *r)
         if (s.attempt != t->attempt + 1 || s.attempt > ATTEMPTS_MAX)
             violated(w, "I4: attempt %u of job %" PRIu64 " follows attempt %u", s.attempt, s.job.n, t->attempt);
         t->attempt = s.attempt;
+        if (job_book(w, s.job.n)->nodes > 1)
+            read_part(w, &r->assigned);
+        t->node = s.node.n;
         t->open = true;
         read_held(w, s.job.n, true);
         w->stats.attempts++;
@@ -526,10 +576,12 @@ static void read_record(struct world *w, const struct record *r)
         if (!t->open || t->attempt != s.attempt)
             violated(w, "I2: attempt %u of job %" PRIu64 " was revoked but was not open", s.attempt, s.job.n);
         t->open = false;
+        t->reason = REASON_NEVER_STARTED;
         read_held(w, s.job.n, false);
         break;
     }
     case EV_ENDED: read_ended(w, &r->ended); break;
+    case EV_GANG_ENDED: read_gang_ended(w, &r->gang_ended); break;
     case EV_GROWN: {
         struct job_book *j = job_book(w, s.job.n);
         if (task_book(w, s.job.n, TASK_SINGLE)->open)
@@ -1609,6 +1661,11 @@ static void client_submit(struct world *w, struct sched_event *ev, struct after 
     }
     if (!q->tasks && q->need.v[RES_MEM] && prng_chance(&w->cron_prng, 0.3))
         q->mem_max_bytes = q->need.v[RES_MEM] * (uint64_t)cron_between(w, 1, 8);
+    if (prng_chance(&w->gang_prng, 0.15)) {
+        q->nodes = (uint32_t)prng_between(&w->gang_prng, 2, w->workers_count > 2 ? w->workers_count : 2);
+        q->tasks = q->first = q->step = q->limit = 0;
+        q->mem_max_bytes = 0;
+    }
     q->retries = (uint32_t)between(w, 0, 2);
     q->time_limit_ms = chance(w, 0.3) ? between(w, 1000, 60000) : 0;
     q->lost_after_ms = chance(w, 0.5) ? 100000 : 0;
@@ -1671,7 +1728,8 @@ static void answer_later(struct world *w, const struct sched_event *ev, job_id j
     w->ops = op;
     if (ev->kind == SCHED_SUBMIT) {
         w->stats.jobs++;
-        w->stats.tasks += ev->submit.tasks ? ev->submit.tasks : 1;
+        w->stats.tasks += ev->submit.nodes > 1 ? ev->submit.nodes : ev->submit.tasks ? ev->submit.tasks : 1;
+        w->stats.gangs += ev->submit.nodes > 1;
     }
     gate_add_reply(w->gate, op, 0);
     if (BUG(reply_before_commit))
@@ -2023,6 +2081,7 @@ static void world_begin(struct world *w)
     w->http = prng_chance(&w->broker_prng, 0.5);
     w->unconfirmed = prng_chance(&w->broker_prng, 0.5) ? prng_unit(&w->broker_prng) * 0.2 : 0;
     prng_seed(&w->cron_prng, w->seed ^ 0x63726f6e);
+    prng_seed(&w->gang_prng, w->seed ^ 0x67616e67);
     heap_init(&w->agenda, happening_before);
     draw_faults(w);
     w->faulty = true;
@@ -2171,9 +2230,9 @@ int fault_sim_run(const struct fault_sim_options *options, struct fault_sim_stat
     check_end(w, ended);
     w->stats.virtual_ms = w->now_ms;
     if (!w->failed && !options->quiet)
-        buf_printf(out, "seed %" PRIu64 " held: %" PRIu64 " events in %" PRId64 " s, %" PRIu64 " jobs, %" PRIu64 " attempts, %" PRIu64
+        buf_printf(out, "seed %" PRIu64 " held: %" PRIu64 " events in %" PRId64 " s, %" PRIu64 " jobs (%" PRIu64 " on several nodes), %" PRIu64 " attempts, %" PRIu64
                    " records, %" PRIu64 " messages (%" PRIu64 " lost, %" PRIu64 " doubled), crashes %" PRIu64 "+%" PRIu64
-                   ", reboots %" PRIu64 ", broker %" PRIu64 ", leases by HTTP %" PRIu64 ", state %016" PRIx64 "\n", w->seed, w->stats.events, w->now_ms / 1000, w->stats.jobs,
+                   ", reboots %" PRIu64 ", broker %" PRIu64 ", leases by HTTP %" PRIu64 ", state %016" PRIx64 "\n", w->seed, w->stats.events, w->now_ms / 1000, w->stats.jobs, w->stats.gangs,
                    w->stats.attempts, w->stats.records, w->stats.messages, w->stats.lost, w->stats.doubled,
                    w->stats.master_crashes, w->stats.worker_crashes, w->stats.reboots, w->stats.broker_faults, w->stats.renewed, sched_view_hash(w->sched));
     if (stats)

@@ -23,7 +23,7 @@ struct fault_sim_options {
 
 struct fault_sim_stats {
     uint64_t events, messages, lost, doubled, commits, records, master_crashes, worker_crashes, reboots, broker_faults, renewed, fenced, partitions, pauses,
-        clock_steps, commit_errors, jobs, tasks, attempts, spawns;
+        clock_steps, commit_errors, jobs, gangs, tasks, attempts, spawns;
     int64_t virtual_ms;
 };
 

@@ -43,6 +43,8 @@ PLANTED = {
     'paused_runs': 4,
     'token_not_woken': 11,
     'due_again': 2,
+    'gang_torn': 1,
+    'gang_of_one': 1,
 }
 
 

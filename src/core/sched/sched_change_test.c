@@ -17,14 +17,14 @@
 #define JOBS_MAX 40u
 #define GIB (1ull << 30)
 
-struct asked { uint64_t cpu_milli, mem; int64_t limit_ms, priority; bool held; uint32_t user, where; };
+struct asked { uint64_t cpu_milli, mem; int64_t limit_ms, priority; bool held; uint32_t user, where, nodes; };
 struct world {
     struct sched *s;
     struct prng prng;
     int64_t now_ms, wake_ms;
     uint64_t seed;
     enum sched_backfill backfill;
-    struct { struct attempt_ref ref; struct mac128 token; uint64_t session; } open[JOBS_MAX * 2];
+    struct { struct attempt_ref ref; struct mac128 token; uint64_t session; } open[JOBS_MAX * 4];
     size_t open_count;
     struct asked asked[JOBS_MAX + 2]; /* by id */
     uint32_t zones[8];                /* of the nodes, by number: 0 has none */
@@ -83,7 +83,7 @@ static uint64_t submit(struct world *w, const struct asked *a)
 {
     struct sched_event ev = { .kind = SCHED_SUBMIT };
     ev.submit = (struct job_request){ .user = bytes_str(users[a->user]), .queue = bytes_str("default"), .priority = a->priority,
-                                      .time_limit_ms = a->limit_ms, .held = a->held, .where = bytes_str(wheres[a->where]) };
+                                      .nodes = a->nodes, .time_limit_ms = a->limit_ms, .held = a->held, .where = bytes_str(wheres[a->where]) };
     ev.submit.need.v[RES_CPU] = a->cpu_milli;
     ev.submit.need.v[RES_MEM] = a->mem;
     struct sched_result result = step(w, ev);
@@ -150,6 +150,7 @@ static void some_time(struct world *w)
         struct asked a = { .cpu_milli = 500 * (1 + below(w, 16)), .mem = GIB / 2 * (1 + below(w, 16)), .user = (uint32_t)below(w, 2),
                            .priority = below(w, 4) ? 0 : (int64_t)below(w, 3), .held = below(w, 12) == 0,
                            .limit_ms = below(w, 4) ? 1000 * (int64_t)(1 + below(w, 600)) : 0 };
+        a.nodes = below(w, 6) ? 1 : 2 + (uint32_t)below(w, 2);
         if (w->seed % 2)
             a.where = below(w, 2) ? (uint32_t)below(w, 3) : 0;
         if (w->jobs < JOBS_MAX)
@@ -218,13 +219,16 @@ static void nodes_are_right(struct world *w, uint64_t job, const struct why_repo
     assert_int_equal(told[0], refused[0]);
     assert_int_equal(told[1], refused[1]);
     bool resources = false, too_big = false, held = false;
+    assert_int_equal(r->nodes_asked, a->nodes);
+    assert_int_equal(r->nodes_now, fit);
+    assert_int_equal(r->nodes_ever, large);
     for (size_t i = 0; i < r->all_count; i++) {
-        resources |= r->all[i] == WHY_RESOURCES;
+        resources |= r->all[i] == (a->nodes > 1 ? WHY_GANG : WHY_RESOURCES);
         too_big |= r->all[i] == WHY_TOO_BIG;
         held |= r->all[i] == WHY_HELD;
     }
-    assert_true(resources == (large && !fit));
-    assert_true(too_big == !large);
+    assert_true(resources == (large >= a->nodes && fit < a->nodes));
+    assert_true(too_big == (large < a->nodes));
     assert_true(held == a->held);
 }
 
@@ -250,7 +254,9 @@ static void apply(struct world *w, uint64_t job, const struct why_report *r, uin
         less.limit_ms = c->time_limit_ms;
     if (c->kind == CHANGE_LESS)
         less.cpu_milli = c->need.v[RES_CPU], less.mem = c->need.v[RES_MEM];
-    if (c->kind == CHANGE_TIME || c->kind == CHANGE_LESS)
+    if (c->kind == CHANGE_NODES)
+        less.nodes = c->nodes;
+    if (c->kind == CHANGE_TIME || c->kind == CHANGE_LESS || c->kind == CHANGE_NODES)
         *starts = submit(w, &less);
     settle(w);
 }
@@ -270,7 +276,7 @@ static void change_starts_it(uint64_t seed, uint64_t job, const struct why_repor
     sched_free(w.s);
 }
 
-static size_t changes[CHANGE_LESS + 1];
+static size_t changes[CHANGE_NODES + 1];
 
 static void one_state(uint64_t seed)
 {
@@ -304,9 +310,9 @@ static void test_the_change_starts_it(void **state)
     uint64_t states = wanted ? strtoull(wanted, NULL, 10) : 2000;
     for (uint64_t seed = 1; seed <= states; seed++)
         one_state(seed);
-    print_message("# %" PRIu64 " states: no change %zu, allow %zu, priority %zu, time %zu, less %zu\n", states, changes[CHANGE_NONE],
-                  changes[CHANGE_ALLOW], changes[CHANGE_PRIORITY], changes[CHANGE_TIME], changes[CHANGE_LESS]);
-    for (enum change_kind kind = CHANGE_ALLOW; kind <= CHANGE_LESS; kind++)
+    print_message("# %" PRIu64 " states: no change %zu, allow %zu, priority %zu, time %zu, less %zu, nodes %zu\n", states, changes[CHANGE_NONE],
+                  changes[CHANGE_ALLOW], changes[CHANGE_PRIORITY], changes[CHANGE_TIME], changes[CHANGE_LESS], changes[CHANGE_NODES]);
+    for (enum change_kind kind = CHANGE_ALLOW; kind <= CHANGE_NODES; kind++)
         assert_true(changes[kind] > 0);
 }
 

@@ -5,6 +5,7 @@
  * Its parts end as one, too. One that has ended keeps its task "running" until the others have ended; one that has not
  * succeeded, or that its node did not start, has all others ended (REASON_GANG). When the last open attempt is closed it
  * is decided, in one record, what becomes of all: an end, or all of them are tried again. */
+#include "base/bug.h"
 #include "core/sched/sched_state.h"
 
 bool sched_gang_may_start(const struct job *j)
@@ -56,14 +57,15 @@ bool sched_gang_fits(const struct sched *s, const struct demand *d, bool empty)
 void sched_gang_dispatch(struct sched *s, struct job *j, struct node *const *nodes, enum rule rule, const struct job *over)
 {
     check(sched_gang_may_start(j));
-    for (uint32_t p = 0; p < j->array->tasks; p++) {
+    uint32_t parts = j->array->tasks - (BUG(gang_torn) ? 1 : 0);
+    for (uint32_t p = 0; p < parts; p++) {
         struct record rec = { .kind = EV_ASSIGNED };
         rec.assigned = (struct ev_assigned){ j->id.n, p, sched_attempt_next(s, j, p), nodes[p]->id.n, 0, rule, over ? over->id.n : 0 };
         nodes[p]->class_last = j->class;
         sched_emit(s, &rec);
         s->stats.placements++;
     }
-    for (uint32_t p = 0; p < j->array->tasks; p++) /* Each is told where the others are. */
+    for (uint32_t p = 0; p < parts; p++) /* Each is told where the others are. */
         sched_send_start(s, sched_run(s, j->id, p));
 }
 
@@ -115,7 +117,7 @@ void sched_gang_settle(struct sched *s, struct job *j)
     if (j->cancelled) {
         e->final = JOB_CANCELLED;
         reason = REASON_CANCELLED;
-    } else if (reason == REASON_NONE) {
+    } else if (reason == REASON_NONE || BUG(gang_of_one)) {
         e->final = JOB_SUCCEEDED;
     } else if (sched_may_retry(s, j, 0, reason)) {
         e->retry_ms = sched_backoff(s, j, 0, e->counted);

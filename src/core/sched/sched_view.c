@@ -341,8 +341,12 @@ static void check_gang(const struct sched *s, const struct job *j)
     const struct array *a = j->array;
     check(a->tasks == job_class(s, j)->nodes && a->tasks == job_class(s, j)->shape->demand->nodes);
     check(!s->started || a->open || !(a->counts[JOB_DISPATCHED] + a->counts[JOB_RUNNING] + a->counts[JOB_UNCERTAIN] + a->counts[JOB_CANCELLING]));
+    bool goes_on = true;
+    for (uint32_t p = 0; p < a->tasks; p++)
+        goes_on &= a->cells[p].state != JOB_RUNNING || a->cells[p].reason == REASON_NONE || sched_run(s, j->id, p);
     for (uint32_t p = 0; p < a->tasks; p++) {
         const struct run *r = sched_run(s, j->id, p);
+        check(!r || r->cancelling || goes_on);
         check(!r || r->cancelling || !s->started || a->counts[JOB_QUEUED] + a->counts[JOB_RETRY_WAIT] == 0);
         check(!r || !r->ahead);
         for (uint32_t q = 0; r && q < p && a->tasks <= 16; q++) {
