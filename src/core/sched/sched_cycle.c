@@ -421,10 +421,11 @@ bool sched_cycle(struct sched *s)
     size_t placed = 0;
     struct demand *d;
     while ((d = next_demand(s, &c)) && placed < PLACEMENTS_MAX) {
-        if (sched_queue_stale(s, d))
-            continue;
-        if (d == c.woken)
+        bool stale = sched_queue_stale(s, d);
+        if (d == c.woken) /* Tried; or it goes behind others, of whom one that is parked may fit as well. */
             c.woken = NULL;
+        if (stale)
+            continue;
         if (sched_shape_limited(s, demand_first(d)))
             continue;
         if (!d->parked) {

@@ -67,16 +67,22 @@ static void tick(struct story *t, int64_t ms)
     step(t, (struct sched_event){ .kind = SCHED_TICK });
 }
 
-static void begin_as(struct story *t, enum sched_backfill backfill)
+static void begin_with(struct story *t, enum sched_backfill backfill, enum order_kind order)
 {
     struct effects fx;
     *t = (struct story){ .now_ms = 1000 };
     sched_config_default(&t->config);
     t->config.backfill = backfill;
+    t->config.order = order;
     t->s = sched_new(&t->config);
     t->mac = mac_new(t->config.token_key);
     sched_start(t->s, 1, "test", 1, t->now_ms, 1000000 + t->now_ms, &fx);
     tell(t, &fx);
+}
+
+static void begin_as(struct story *t, enum sched_backfill backfill)
+{
+    begin_with(t, backfill, ORDER_PRIORITY);
 }
 
 static void begin(struct story *t)
@@ -960,6 +966,29 @@ static void nothing_passes_when_asked(void **state)
 }
 
 /* What the journal says of the last time that the job was dispatched. */
+/* Ada's first start puts her other job behind bob's, which has room, too: it must not count as one that has not. */
+static void shares_change_whose_turn_it_is_within_a_cycle(void **state)
+{
+    (void)state;
+    struct story t;
+    begin_with(&t, BACKFILL_NONE, ORDER_FAIRSHARE);
+    join(&t, 1, "a", 4);
+    struct job_request all = REQUEST(.need.v[RES_CPU] = 4000), bobs = REQUEST(.need.v[RES_CPU] = 1500);
+    all.user = bytes_str("cyd");
+    bobs.user = bytes_str("bob");
+    submit(&t, all);
+    tick(&t, 0);
+    submit(&t, REQUEST(.need.v[RES_CPU] = 1000));
+    submit(&t, bobs);
+    tick(&t, 0);
+    finish(&t, 1, single(1, 1), REASON_NONE, 0);
+    submit(&t, REQUEST(.need.v[RES_CPU] = 500, .priority = 1));
+    tick(&t, 0);
+    for (uint64_t job = 2; job <= 4; job++)
+        assert_int_equal(state_of(&t, job), JOB_DISPATCHED);
+    end(&t);
+}
+
 static void let_in(struct story *t, uint64_t job, enum rule rule, uint64_t over)
 {
     const uint8_t *at = (const uint8_t *)t->journal.data, *end = at + t->journal.size;
@@ -1699,6 +1728,7 @@ int main(void)
         cmocka_unit_test(a_silent_node_is_waited_for_then_left),
         cmocka_unit_test(priority_goes_first_and_nobody_starves),
         cmocka_unit_test(nothing_passes_when_asked),
+        cmocka_unit_test(shares_change_whose_turn_it_is_within_a_cycle),
         cmocka_unit_test(easy_lets_pass_what_ends_in_time),
         cmocka_unit_test(easy_lets_pass_what_needs_no_more_than_is_over),
         cmocka_unit_test(easy_holds_back_what_would_delay_the_head),
