@@ -256,7 +256,6 @@ static void jobs_that_cannot_be_are_refused_here(void **state)
     NO_JOB("--after", "--after", "1-5000", "t");
     NO_JOB("--resource lic", "--resource", "lic=many", "t");
     NO_JOB("--spread", "--spread", "zone", "t");
-    NO_JOB("--nodes", "--nodes", "2", "t");
 }
 
 /* --- completion --- */

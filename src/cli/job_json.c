@@ -150,6 +150,15 @@ const struct option_row job_options[] = {
       .fallback = "it fails",
       .help = "an attempt that ran out of memory is tried again with twice as much, up to this; not for arrays" },
     { .name = "gpus", .kind = OPTION_MILLI, .argument = "N", .group = NEEDS, .fallback = "0", .help = "GPUs" },
+    { .name = "nodes",
+      .kind = OPTION_COUNT,
+      .argument = "N",
+      .min = 1,
+      .max = 512,
+      .group = NEEDS,
+      .fallback = "1",
+      .help = "run on N nodes at the same time, once on each and with all of that on each, or not at all; ROTA_NODE_RANK and ROTA_NODES tell "
+              "each where it is" },
     { .name = "resource",
       .kind = OPTION_PAIR,
       .flags = OPTION_REPEATED,
@@ -197,14 +206,6 @@ const struct option_row job_options[] = {
       .fallback = "allow",
       .help = "may a new attempt start while a lost one may still run" },
 
-    { .name = "nodes",
-      .kind = OPTION_COUNT,
-      .argument = "N",
-      .min = 1,
-      .max = 1000000,
-      .group = LATER,
-      .fallback = "1",
-      .help = "gang over N nodes; only 1 is possible" },
     { .name = "spread",
       .kind = OPTION_TEXT,
       .argument = "LABEL",
@@ -257,9 +258,6 @@ static int not_there_yet(const struct args *args, struct err *err)
             return err_field(err, ERR_INVALID, field, "submit without it", "%s not in this version of Rota",
                              later[i].what);
         }
-    if (args_u64(args, "nodes", 1) != 1)
-        return err_field(err, ERR_INVALID, "--nodes", "submit one job per node",
-                         "jobs over several nodes are not in this version of Rota");
     return 0;
 }
 
@@ -438,6 +436,8 @@ int job_json_from(const struct args *args, struct buf *out, struct err *err)
         json_bool(&j, "mem_auto", true);
     if (args_has(args, "mem-max"))
         json_u64(&j, "mem_max_bytes", args_u64(args, "mem-max", 0));
+    if (args_has(args, "nodes"))
+        json_u64(&j, "nodes", args_u64(args, "nodes", 1));
     if (rc == 0)
         rc = counts(&j, args, "resource", "resources", err);
     if (rc == 0)

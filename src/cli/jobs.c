@@ -449,7 +449,10 @@ static void show_job(const json_t *job, struct buf *out)
             line_text(out, label, buf_bytes(&text));                                                                   \
     } while (0)
     LINE("command", command_text(job, &text));
-    if (json_is_true(json_object_get(job, "array"))) {
+    if (json_int(job, "nodes", 1) > 1) {
+        LINE("nodes", buf_printf(&text, "%lld at the same time", (long long)json_int(job, "nodes", 1)));
+        LINE("parts", counts_text(json_object_get(job, "counts"), &text));
+    } else if (json_is_true(json_object_get(job, "array"))) {
         LINE("array", array_text(job, &text));
         LINE("tasks", counts_text(json_object_get(job, "counts"), &text));
     }
@@ -522,11 +525,15 @@ static void show_attempts(struct client *c, const struct job_ref *ref, struct bu
     json_array_foreach(list, i, one)
     {
         buf_clear(&text);
-        buf_printf(&text, "%lld on %s, started %s", (long long)json_int(one, "attempt", 0), json_text(one, "node", "-"),
-                   json_text(one, "started_at", "never"));
+        if (json_object_get(one, "task") && !json_is_null(json_object_get(one, "task")))
+            buf_printf(&text, "%lld, task %lld on ", (long long)json_int(one, "attempt", 0), (long long)json_int(one, "task", 0));
+        else
+            buf_printf(&text, "%lld on ", (long long)json_int(one, "attempt", 0));
+        text_clean(&text, bytes_str(json_text(one, "node", "-")));
+        buf_printf(&text, ", started %s", json_text(one, "started_at", "never"));
         const char *reason = json_text(one, "reason", NULL);
         if (json_text(one, "ended_at", NULL))
-            buf_printf(&text, ", ended %s: %s", json_text(one, "ended_at", ""), reason ? reason : "?");
+            buf_printf(&text, ", ended %s: %s", json_text(one, "ended_at", ""), reason ? reason : "succeeded");
         if (json_int(one, "exit_code", 0))
             buf_printf(&text, " (exit code %lld)", (long long)json_int(one, "exit_code", 0));
         if (json_int(one, "signal", 0))

@@ -164,7 +164,7 @@ static int never(const struct args *args)
           .min = 1,                                                                                                    \
           .max = 100000,                                                                                               \
           .group = G,                                                                                                  \
-          .help = "only 1 is possible" },                                                                              \
+          .help = "as many as nodes" },                                                                                \
         { .name = "nodes",                                                                                             \
           .letter = 'N',                                                                                               \
           .kind = OPTION_COUNT,                                                                                        \
@@ -172,7 +172,7 @@ static int never(const struct args *args)
           .min = 1,                                                                                                    \
           .max = 100000,                                                                                               \
           .group = G,                                                                                                  \
-          .help = "only 1 is possible" },                                                                              \
+          .help = "nodes to run on at the same time, for srun: the command runs once on each" },                       \
         { .name = "gpus",                                                                                              \
           .letter = 'G',                                                                                               \
           .kind = OPTION_COUNT,                                                                                        \
@@ -458,11 +458,18 @@ static void where_words(const struct options *o, struct words *w)
 }
 
 /* What sbatch and srun share, as options of `rota submit`. */
-static int job_words(const struct options *o, struct words *w, const char *name, struct err *err)
+static int job_words(const struct options *o, struct words *w, const char *name, bool step, struct err *err)
 {
     int64_t seconds = 0;
-    if (option_u64(o, "nodes", 1) != 1 || option_u64(o, "ntasks", 1) != 1 || option_u64(o, "ntasks-per-node", 1) != 1)
-        return refuse(err, "--ntasks", "jobs of several tasks or nodes are not in this version of Rota; use --array");
+    uint64_t nodes = option_u64(o, "nodes", 1), tasks = option_u64(o, "ntasks", nodes);
+    if (tasks != nodes || option_u64(o, "ntasks-per-node", 1) != 1)
+        return refuse(err, "--ntasks", "several tasks on one node are not in this version of Rota; use --array, or srun with as many --nodes");
+    if (nodes > 1 && !step)
+        return refuse(err, "--nodes", "sbatch would run its script on the first node only; srun --nodes and rota submit --nodes run a command on each");
+    if (nodes > 1) {
+        add(w, "--nodes");
+        add(w, "%llu", (unsigned long long)nodes);
+    }
     note_passed_over(o);
     add(w, "--name");
     add(w, "%s", option_text(o, "job-name") ? option_text(o, "job-name") : name);
@@ -666,7 +673,7 @@ static int sbatch_with(struct options *o)
         code = say_error(&err);
     }
     add(&w, "submit");
-    if (code == 0 && job_words(o, &w, name, &err) < 0)
+    if (code == 0 && job_words(o, &w, name, false, &err) < 0)
         code = say_error(&err);
     if (code == 0) {
         shell_prelude(&shell, o, option_text(o, "job-name") ? option_text(o, "job-name") : name, option(o, "array"));
@@ -706,7 +713,7 @@ static int srun_with(struct options *o)
     }
     const char *slash = strrchr(o->line.operands[0], '/');
     add(&w, "run");
-    int code = job_words(o, &w, slash ? slash + 1 : o->line.operands[0], &err) < 0 ? say_error(&err) : 0;
+    int code = job_words(o, &w, slash ? slash + 1 : o->line.operands[0], true, &err) < 0 ? say_error(&err) : 0;
     static const struct {
         const char *from, *to;
     } files[] = { { "output", "--stdout" }, { "error", "--stderr" } };

@@ -551,7 +551,7 @@ static int run_submit(const struct args *args)
         say("--%s: write it into the job file; it does not go together with --file", job_option->row->name);
         return 2;
     }
-    if (args_has(args, "follow") && (file || args_has(args, "array")))
+    if (args_has(args, "follow") && (file || args_has(args, "array") || args_u64(args, "nodes", 1) > 1))
         return usage(args, "--follow shows the output of one job; use --wait or --progress");
     struct submission s = { .args = args };
     struct err err;
@@ -647,16 +647,17 @@ static int run_run(const struct args *args)
     say("job %llu", (unsigned long long)id);
     if (args_mem_auto(args))
         tell_memory(c, id);
+    bool gang = args_u64(args, "nodes", 1) > 1;
+    char selector[32];
+    snprintf(selector, sizeof selector, "%llu", (unsigned long long)id);
+    struct waiting w = { .selector = selector, .until_ms = -1 };
     if (args_has(args, "array")) {
-        char selector[32];
-        snprintf(selector, sizeof selector, "%llu", (unsigned long long)id);
-        struct waiting w = { .selector = selector, .until_ms = -1 };
         progress_start(&w.progress, term_stderr() ? PROGRESS_BAR : PROGRESS_NONE, "done", clock_now_ms());
         return wait_for(c, &w);
     }
     sigaction(SIGINT, &(struct sigaction){ .sa_handler = on_interrupt }, NULL);
     struct follow f = { .client = c,
-                        .ref = { .job = id },
+                        .ref = { .job = id, .has_index = gang }, /* of a job on several nodes: rank 0 */
                         .stdout_wanted = true,
                         .stderr_wanted = true,
                         .go_on = true,
@@ -667,7 +668,7 @@ static int run_run(const struct args *args)
     if (code > 0)
         return code;
     sigaction(SIGINT, &(struct sigaction){ .sa_handler = SIG_DFL }, NULL);
-    return run_code(c, id);
+    return gang ? wait_for(c, &w) : run_code(c, id);
 }
 
 static const struct option_row submit_first[] = {
@@ -746,7 +747,7 @@ const struct command command_run = {
     .summary = "submit a job, print its output, exit with its code",
     .text = "Its standard output and standard error come out at the same of ours. Ctrl-C leaves the job to itself, a "
             "second Ctrl-C within two "
-            "seconds cancels it. With --array it waits without printing output.",
+            "seconds cancels it. With --array it waits without printing output; with --nodes it prints that of rank 0.",
     .examples = "rota run -- echo hello\nrota run --cpus 4 --mem 2G -- make -j4",
     .options_made = run_options,
     .run = run_run,

@@ -15,7 +15,7 @@ static const struct option_row options[] = {
     { .name = "cancel", .kind = OPTION_TEXT, .argument = "JOBS", .group = "What is different", .help = "numbers of jobs that are cancelled: 7,12" },
     { .name = "release", .kind = OPTION_TEXT, .argument = "JOBS", .group = "What is different", .help = "numbers of held jobs that are released" },
     { .name = "priority", .kind = OPTION_TEXT, .argument = "JOB=N,...", .group = "What is different", .help = "jobs with another priority: 7=5,12=-1" },
-    { .name = "job", .kind = OPTION_TEXT, .argument = "SHAPE", .group = "What is different", .help = "a job more: cpus=4,mem=8G,gpus=1,time=1h,where=EXPR,queue=Q,account=A,priority=N, or some of these" },
+    { .name = "job", .kind = OPTION_TEXT, .argument = "SHAPE", .group = "What is different", .help = "a job more: cpus=4, mem=8G, gpus=1, nodes=2, time=1h, where=EXPR, queue=Q, account=A, priority=N: some of these, with commas and no blanks between" },
     { .name = "limit", .kind = OPTION_COUNT, .argument = "N", .fallback = "20", .group = "Output", .max = 1000, .help = "list so many jobs at most: those that change most come first" },
     { 0 },
 };

@@ -140,17 +140,27 @@ static void unsuited_sentence(struct buf *out, const json_t *why)
     buf_str(out, ".\n");
 }
 
+/* "It needs 4 nodes at the same time; 2 have room for it now, 6 would have it when they are empty." */
+static void gang_sentence(struct buf *out, const json_t *why)
+{
+    int64_t now = json_int(why, "nodes_now", 0), ever = json_int(why, "nodes_ever", 0);
+    buf_printf(out, "It needs %lld nodes at the same time; %lld %s room for it now, %lld would have it when they are empty.\n",
+               (long long)json_int(why, "nodes_asked", 1), (long long)now, now == 1 ? "has" : "have", (long long)ever);
+}
+
 static void details(struct buf *out, const json_t *why, const char *reason)
 {
-    static const char *const about_dims[] = { "resources", "too_big" }, *const about_time[] = { "begin", "backoff" };
+    static const char *const about_dims[] = { "resources", "too_big", "gang", "too_few" }, *const about_time[] = { "begin", "backoff" };
     static const char *const about_nodes[] = { "no_nodes", "contact" };
     int64_t blocked_by = json_int(why, "blocked_by", 0), before = json_int(why, "jobs_before", 0),
             ready = json_int(why, "nodes_ready", 0);
     const json_t *dim;
     size_t i;
-    if (is_one_of(reason, about_dims, 2))
+    if (is_one_of(reason, about_dims, 4) && json_int(why, "nodes_asked", 1) > 1)
+        gang_sentence(out, why);
+    if (is_one_of(reason, about_dims, 4))
         json_array_foreach(json_object_get(why, "dims"), i, dim) dim_sentence(out, dim, ready);
-    if (is_one_of(reason, about_dims, 2) && json_int(why, "nodes_unsuited", 0))
+    if (is_one_of(reason, about_dims, 4) && json_int(why, "nodes_unsuited", 0))
         unsuited_sentence(out, why);
     limit_sentences(out, why, reason);
     if (is_one_of(reason, about_nodes, 2))
@@ -166,6 +176,11 @@ static void details(struct buf *out, const json_t *why, const char *reason)
     if (strcmp(reason, "order") == 0 && blocked_by)
         buf_printf(out, "Job %lld goes before it and does not fit yet; `rota why %lld` says why.\n",
                    (long long)blocked_by, (long long)blocked_by);
+    if (strcmp(reason, "gang") == 0 && json_real_of(why, "room_in_s", 0) > 0) {
+        buf_str(out, "As many have room for it in ");
+        human_duration(out, json_real_of(why, "room_in_s", 0));
+        buf_str(out, ", if what runs there takes its time limit or its usual time.\n");
+    }
     if (strcmp(reason, "resources") == 0 && json_text(why, "room_node", NULL) && json_real_of(why, "room_in_s", 0) > 0) {
         buf_str(out, "Node ");
         text_clean(out, bytes_str(json_text(why, "room_node", "?")));
@@ -266,6 +281,8 @@ static void change_sentence(const json_t *why, const json_t *change, struct buf 
     if (json_is_true(json_object_get(change, "submit_again"))) {
         buf_str(out, "submitted again with");
         less_options(change, out);
+        if (json_int(change, "nodes", 0))
+            buf_printf(out, " --nodes %lld", (long long)json_int(change, "nodes", 0));
         double limit_s = json_real_of(change, "time_limit_s", 0);
         buf_str(out, limit_s > 0 ? " --time " : "");
         if (limit_s > 0)

@@ -114,6 +114,7 @@ bool history_job(struct store *store, struct arena *arena, job_id job, struct jo
     out->time_limit_ms = spec.request.time_limit_ms;
     out->grace_ms = spec.request.grace_ms;
     out->retries = spec.request.retries;
+    out->nodes = spec.request.nodes;
     return store->ops->job_events(store, job, 0, HISTORY_RECORDS_MAX, fold, out, &err) == 0 &&
            job_state_terminal(out->state);
 }

@@ -410,6 +410,22 @@ static void end(struct master *m, uint64_t session)
     }
 }
 
+/* Of a job on several nodes: which these are, behind its spec. */
+static void add_members(struct master *m, struct message *msg)
+{
+    struct job_view v;
+    if (!sched_view_job(m->sched, msg->start.ref.job, &v) || v.nodes <= 1)
+        return;
+    autobuf struct buf spec = BUF_INIT;
+    buf_add(&spec, msg->start.spec.data, msg->start.spec.size);
+    for (uint32_t rank = 0; rank < v.nodes; rank++) {
+        struct node_view node = { .name = bytes_str("") };
+        sched_view_node(m->sched, sched_view_member(m->sched, v.id, rank), &node);
+        spec_add_member(&spec, node.name);
+    }
+    msg->start.spec = arena_bytes(&m->turn, buf_bytes(&spec));
+}
+
 /* Fills in what the brain does not keep: the spec, and the names of named resources. False: the spec can not be had. */
 static bool complete_start(struct master *m, struct message *msg)
 {
@@ -426,6 +442,7 @@ static bool complete_start(struct master *m, struct message *msg)
         }
         msg->start.spec = spec_cache_put(m->specs, job, buf_bytes(&spec));
     }
+    add_members(m, msg);
     size_t count = 0;
     struct named_resource *named = NULL;
     for (int dim = RES_NAMED; dim < RES_DIMS; dim++) {

@@ -84,6 +84,7 @@ void job_json(struct master *m, struct json_out *j, const struct job_view *v)
     json_i64(j, "priority", v->priority);
     resources_json(m, j, &v->need);
     json_bool(j, "array", v->array);
+    json_u64(j, "nodes", v->nodes);
     json_u64(j, "tasks", v->array ? v->tasks : 1);
     counts_json(j, "counts", v->counts);
     json_time(j, "submitted_at", v->submit_wall_ms);
@@ -660,7 +661,8 @@ static void why_limits_json(struct json_out *j, const struct why_report *r)
 static void why_change_json(struct master *m, struct json_out *j, const struct why_change *c)
 {
     static const char *const kinds[] = {
-        [CHANGE_ALLOW] = "allow", [CHANGE_PRIORITY] = "priority", [CHANGE_TIME] = "time_limit", [CHANGE_LESS] = "less"
+        [CHANGE_ALLOW] = "allow", [CHANGE_PRIORITY] = "priority", [CHANGE_TIME] = "time_limit", [CHANGE_LESS] = "less",
+        [CHANGE_NODES] = "nodes"
     };
     if (c->kind == CHANGE_NONE) {
         json_null(j, "change");
@@ -670,13 +672,15 @@ static void why_change_json(struct master *m, struct json_out *j, const struct w
     json_cstr(j, "kind", kinds[c->kind]);
     json_bool(j, "release", c->release);
     json_bool(j, "raise_limits", c->raise);
-    json_bool(j, "submit_again", c->kind == CHANGE_TIME || c->kind == CHANGE_LESS);
+    json_bool(j, "submit_again", c->kind == CHANGE_TIME || c->kind == CHANGE_LESS || c->kind == CHANGE_NODES);
     if (c->kind == CHANGE_PRIORITY)
         json_i64(j, "priority", c->priority);
     if (c->time_limit_ms)
         json_seconds(j, "time_limit_s", c->time_limit_ms);
     if (c->kind == CHANGE_LESS)
         resources_json(m, j, &c->need);
+    if (c->kind == CHANGE_NODES)
+        json_u64(j, "nodes", c->nodes);
     json_close(j, '}');
 }
 
@@ -723,6 +727,9 @@ void api_job_why(struct exchange *x)
     json_u64(&j, "nodes_ready", r.nodes_ready);
     json_u64(&j, "nodes_total", r.nodes_total);
     json_u64(&j, "nodes_unsuited", r.nodes_unsuited);
+    json_u64(&j, "nodes_asked", v.nodes);
+    json_u64(&j, "nodes_now", r.nodes_now);
+    json_u64(&j, "nodes_ever", r.nodes_ever);
     json_bytes(&j, "where", r.where);
     why_limits_json(&j, &r);
     why_dims_json(&j, &r);

@@ -187,6 +187,8 @@ static void retry_one(struct scan *sc, const struct job_view *v, uint32_t task)
             return;
         if (t.state == JOB_RETRY_WAIT)
             change(sc, SCHED_RETRY_NOW, v->id, task);
+        else if (worth_again(t.state) && v->nodes > 1) /* All of it or none. */
+            run_again(sc, v, 0, 0);
         else if (worth_again(t.state))
             run_again(sc, v, task, 1);
         return;
@@ -195,7 +197,7 @@ static void retry_one(struct scan *sc, const struct job_view *v, uint32_t task)
         change(sc, SCHED_RETRY_NOW, v->id, TASK_ALL);
     if (!job_state_terminal(v->state) || !worth_again(v->state))
         return;
-    if (!v->array) {
+    if (!v->array || v->nodes > 1) {
         run_again(sc, v, 0, 0);
         return;
     }

@@ -208,10 +208,14 @@ int whatif_trial(struct arena *a, struct bytes text, struct bytes user, struct w
             rc = parse_name_ok(*name, 64) ? 0 : err_field(err, ERR_INVALID, "trial", "1 to 64 bytes without control characters", "this is no name of a %s", pair);
         } else if (value && strcmp(pair, "time") == 0) {
             rc = parse_duration(value, &t->time_limit_ms, err) < 0 ? in_field(err, "trial") : 0;
+        } else if (value && strcmp(pair, "nodes") == 0) {
+            uint64_t nodes = 1;
+            rc = parse_u64(value, 1, GANG_NODES_MAX, &nodes, err) < 0 ? in_field(err, "trial") : 0;
+            t->nodes = (uint32_t)nodes;
         } else if (value && strcmp(pair, "priority") == 0) {
             rc = parse_i64(value, -PRIORITY_MAX, PRIORITY_MAX, &t->priority, err) < 0 ? in_field(err, "trial") : 0;
         } else {
-            rc = err_field(err, ERR_INVALID, "trial", "write cpus=4,mem=8G,gpus=1,time=1h,where=EXPR,queue=Q,account=A,priority=N, or some of these",
+            rc = err_field(err, ERR_INVALID, "trial", "write cpus=4,mem=8G,gpus=1,nodes=2,time=1h,where=EXPR,queue=Q,account=A,priority=N, or some of these",
                            "\"%.60s\" is not known", pair);
         }
         if (rc < 0)

@@ -2028,7 +2028,7 @@ static bool all_ended(struct world *w)
         bool held = false, too_big = false;
         for (size_t i = 0; i < why.all_count; i++) {
             held |= why.all[i] == WHY_HELD;
-            too_big |= why.all[i] == WHY_TOO_BIG;
+            too_big |= why.all[i] == WHY_TOO_BIG || why.all[i] == WHY_TOO_FEW;
         }
         if (unset(w, &why)) {
             all = false;

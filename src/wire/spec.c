@@ -45,7 +45,6 @@ const char *spec_type_text(enum spec_type type)
         [SPEC_DURATION] = "a duration such as \"2h30m\"",
         [SPEC_TIME] = "a time such as \"2026-11-23T10:00:00Z\"",
         [SPEC_ARRAY] = "an array such as \"1-1000\"",
-        [SPEC_NODES] = "a whole number",
         [SPEC_COMMAND] = "a list of strings",
         [SPEC_ENV] = "a map of strings",
         [SPEC_LABELS] = "a map of strings",
@@ -133,7 +132,7 @@ void spec_store(const struct spec_key *key, struct job_spec *spec, int64_t value
 
 void spec_init(struct job_spec *spec)
 {
-    *spec = (struct job_spec){ .request = { .queue = bytes_str("default"), .account = bytes_str(ACCOUNT_DEFAULT), .need.v[RES_CPU] = 1000, .step = 1 } };
+    *spec = (struct job_spec){ .request = { .queue = bytes_str("default"), .account = bytes_str(ACCOUNT_DEFAULT), .need.v[RES_CPU] = 1000, .nodes = 1, .step = 1 } };
 }
 
 struct bytes spec_default_name(const struct job_spec *spec)
@@ -458,7 +457,6 @@ int spec_check_key(const struct spec_key *key, const struct job_spec *spec, stru
     case SPEC_AFTER: return check_after(key, spec, err);
     case SPEC_WORD:
     case SPEC_BOOL:
-    case SPEC_NODES:
     case SPEC_SIMULATE:
     case SPEC_TYPES: break;
     }
@@ -486,6 +484,12 @@ int spec_check_joined(const struct job_spec *spec, struct err *err)
         return err_field(err, ERR_INVALID, "command", "pass long lists and data in a file",
                          "arguments and environment take %llu bytes, more than %u", (unsigned long long)words,
                          SPEC_ARGS_MAX);
+    if (r->nodes > 1 && r->tasks)
+        return err_field(err, ERR_INVALID, "nodes", "submit as many jobs with nodes as the array has tasks",
+                         "an array can not be one job on several nodes as well");
+    if (r->nodes > 1 && r->mem_max_bytes)
+        return err_field(err, ERR_INVALID, "mem_max", "give it the memory that it needs",
+                         "the parts of a job on several nodes ask for the same, none of them for more");
     if (r->begin_wall_ms && r->deadline_wall_ms && r->deadline_wall_ms <= r->begin_wall_ms)
         return err_field(err, ERR_INVALID, "deadline", "make the deadline later than begin",
                          "the job could never start: its deadline is not after its begin");

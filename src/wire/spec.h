@@ -13,6 +13,7 @@
 struct spec_pair { struct bytes name, value; };
 
 #define SPEC_BYTES_MAX 262144u      /* encoded spec */
+#define SPEC_MEMBERS_BYTES_MAX (GANG_NODES_MAX * 68u) /* what spec_add_member adds to it, of all nodes */
 #define SPEC_ARGS_MAX 131072u       /* argv + env together, below ARG_MAX */
 #define SPEC_NAME_MAX 256u
 #define SPEC_ARGC_MAX 10000u        /* arguments */
@@ -39,6 +40,7 @@ struct job_spec {
     enum spec_pull pull;             /* of the image */
     struct bytes cron;               /* the entry of jobs that come again by which it came; set by the master */
     int64_t cron_due_wall_ms;        /* for which of its times */
+    const struct bytes *members; size_t members_count; /* of a job on several nodes, with an attempt of it: their names, by rank */
     int64_t simulated_ms;            /* "simulate": {"run_s":..,"exit_code":..}: used by exec_fake only */
     int32_t simulated_exit;
 };
@@ -55,7 +57,6 @@ enum spec_type {
     SPEC_DURATION, /* "2h30m", or a number of seconds; kept in ms */
     SPEC_TIME,     /* kept in Unix ms */
     SPEC_ARRAY,    /* "1-1000%50" */
-    SPEC_NODES,
     SPEC_COMMAND,  /* list of strings */
     SPEC_ENV,      /* map of strings */
     SPEC_LABELS,   /* map of strings */
@@ -112,6 +113,8 @@ void spec_to_json(struct buf *out, const struct job_spec *spec);
  * added to *faults as "FILE:LINE:COLUMN: text\n"; the result is 0 only when there is none, else *out is as it was. */
 int spec_from_yaml(const char *file_name, struct bytes text, struct buf *out, struct buf *faults, struct err *err);
 
+/* One more of job_spec.members, behind an encoded spec: what is put behind a protobuf message is part of it. */
+void spec_add_member(struct buf *encoded, struct bytes name);
 void spec_encode(struct buf *out, const struct job_spec *spec);                       /* protobuf JobSpec */
 int spec_decode(struct arena *arena, struct bytes encoded, struct job_spec *out, struct err *err);
 

@@ -5,6 +5,8 @@
 #include "jobspec.pb-c.h"
 #include "wire/spec.h"
 
+#define MEMBERS_TAG (56u << 3 | 2u) /* schema/jobspec.proto: field 56, a length and as many bytes */
+
 /* What unpacking may take from the arena. The lists of a spec within SPEC_BYTES_MAX that passes spec_check need less
  * than a tenth of this; bytes that need more are not a spec. */
 #define DECODE_BYTES_MAX (4u * 1024 * 1024)
@@ -106,6 +108,13 @@ static void encode_request(const struct job_request *r, Rota__JobSpec *to)
     to->retry_of = r->retry_of.n;
 }
 
+void spec_add_member(struct buf *encoded, struct bytes name)
+{
+    buf_varint(encoded, MEMBERS_TAG);
+    buf_varint(encoded, name.size);
+    buf_add(encoded, name.data, name.size);
+}
+
 void spec_encode(struct buf *out, const struct job_spec *spec)
 {
     const struct job_request *r = &spec->request;
@@ -134,6 +143,7 @@ void spec_encode(struct buf *out, const struct job_spec *spec)
     m.stderr_path = binary(spec->stderr_path);
     m.image = binary(spec->image);
     m.mem_max_bytes = spec->request.mem_max_bytes;
+    m.nodes = spec->request.nodes;
     m.cron = binary(spec->cron);
     m.cron_due_wall_ms = spec->cron_due_wall_ms;
     m.notify = binary(spec->notify);
@@ -214,6 +224,7 @@ static void decode_request(struct arena *arena, const Rota__JobSpec *m, struct j
         .overlap_never = m->overlap_never != 0,
         .retry_of = { m->retry_of },
         .mem_max_bytes = m->mem_max_bytes,
+        .nodes = m->nodes ? m->nodes : 1,
     };
     struct after *after = arena_alloc(arena, m->n_after * sizeof *after);
     for (size_t i = 0; i < m->n_after; i++)
@@ -238,9 +249,9 @@ static const struct named_resource *decode_counts(struct arena *arena, Rota__Spe
 
 int spec_decode(struct arena *arena, struct bytes encoded, struct job_spec *out, struct err *err)
 {
-    if (encoded.size > SPEC_BYTES_MAX)
+    if (encoded.size > SPEC_BYTES_MAX + SPEC_MEMBERS_BYTES_MAX)
         return err_set(err, ERR_TOO_LARGE, "an encoded job of %zu bytes is longer than %u", encoded.size,
-                       SPEC_BYTES_MAX);
+                       SPEC_BYTES_MAX + SPEC_MEMBERS_BYTES_MAX);
     struct limited limited = { arena, DECODE_BYTES_MAX };
     ProtobufCAllocator allocator = { limited_alloc, limited_free, &limited };
     const Rota__JobSpec *m = rota__job_spec__unpack(&allocator, encoded.size, (const uint8_t *)encoded.data);
@@ -271,6 +282,11 @@ int spec_decode(struct arena *arena, struct bytes encoded, struct job_spec *out,
     spec.mem_start_bytes = m->mem_start_bytes;
     spec.stderr_path = text(arena, m->stderr_path);
     spec.image = text(arena, m->image);
+    struct bytes *members = arena_alloc(arena, m->n_members * sizeof *members);
+    for (size_t i = 0; i < m->n_members; i++)
+        members[i] = text(arena, m->members[i]);
+    spec.members = members;
+    spec.members_count = m->n_members;
     spec.cron = text(arena, m->cron);
     spec.cron_due_wall_ms = m->cron_due_wall_ms;
     spec.notify = text(arena, m->notify);

@@ -52,7 +52,6 @@ static void write_row(struct buf *out, const struct spec_key *key)
     case SPEC_BOOL:
     case SPEC_SIZE:
     case SPEC_TIME:
-    case SPEC_NODES:
     case SPEC_SIMULATE:
     case SPEC_TYPES: break;
     }

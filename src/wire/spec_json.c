@@ -476,15 +476,6 @@ static void read_simulate(struct spec_walk *w, const struct where *where, struct
     }
 }
 
-static void read_nodes(struct spec_walk *w, const struct spec_key *key, const struct where *where)
-{
-    if (where->at->kind != JSON_KIND_INTEGER)
-        wrong_type(w, where, spec_type_text(key->type), number_remedy(where->at));
-    else if (where->at->integer != 1)
-        fault(w, where, "write nodes: 1, or leave the key out",
-              "a job runs on one node; %lld at the same time are not possible yet", (long long)where->at->integer);
-}
-
 static bool read_bool(struct spec_walk *w, const struct spec_key *key, const struct where *where, int64_t *out)
 {
     if (where->at->kind != JSON_KIND_BOOL)
@@ -561,7 +552,6 @@ static void read_key(struct spec_walk *w, const struct spec_key *key, const stru
         break;
     case SPEC_WORD: read_one_word(w, key, where, spec); break;
     case SPEC_ARRAY: read_array(w, key, where, &spec->request); break;
-    case SPEC_NODES: read_nodes(w, key, where); break;
     case SPEC_COMMAND: read_command(w, where, spec); break;
     case SPEC_ENV: read_pairs(w, key, where, &spec->env, &spec->env_count); break;
     case SPEC_LABELS: read_pairs(w, key, where, &spec->labels, &spec->labels_count); break;
@@ -853,7 +843,6 @@ static void write_key(struct json_out *j, const struct spec_key *key, const stru
     case SPEC_ARRAY: write_array(j, key->name, &spec->request); break;
     case SPEC_SIMULATE: write_simulate(j, key->name, spec); break;
     case SPEC_AFTER: /* written by write_spec, which knows the names */
-    case SPEC_NODES:
     case SPEC_SIZE:
     case SPEC_DURATION:
     case SPEC_TYPES: break;

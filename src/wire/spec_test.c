@@ -430,8 +430,10 @@ static void bad_jobs(void **state)
         { "{C,\"lost_after_s\":604801}", "lost_after_s", "at most 604800" },
         { "{C,\"lost_after\":\"1s\"}", "lost_after", "between 80 and 604800" },
         { "{C,\"backoff_s\":10,\"backoff_max_s\":5}", "backoff_max_s", "less than" },
-        { "{C,\"nodes\":2}", "nodes", "one node" },
-        { "{C,\"nodes\":0}", "nodes", "one node" },
+        { "{C,\"nodes\":513}", "nodes", "at most 512" },
+        { "{C,\"nodes\":0}", "nodes", "at least 1" },
+        { "{C,\"nodes\":2,\"array\":\"1-3\"}", "nodes", "an array" },
+        { "{C,\"nodes\":2,\"mem\":\"1G\",\"mem_max\":\"2G\"}", "mem_max", "several nodes" },
         { "{C,\"nodes\":\"1\"}", "nodes", "without quotes" },
         { "{C,\"array\":\"0-1000000000\"}", "array", "1000000001 tasks is more than 10000000" },
         { "{C,\"array\":\"1-3,7\"}", "array", "one array for each range" },
@@ -665,8 +667,8 @@ static void hostile_bytes(void **state)
         buf_add(&bomb, "\x9a\x02\x00", 3); /* env: an empty pair */
     int rc = spec_decode(&arena, buf_bytes(&bomb), &back, &e);
     assert_int_equal(rc, -ERR_CORRUPT);
-    buf_reserve(&bomb, SPEC_BYTES_MAX);
-    assert_int_equal(spec_decode(&arena, bytes_of(bomb.data, SPEC_BYTES_MAX + 1), &back, &e), -ERR_TOO_LARGE);
+    buf_reserve(&bomb, SPEC_BYTES_MAX + SPEC_MEMBERS_BYTES_MAX);
+    assert_int_equal(spec_decode(&arena, bytes_of(bomb.data, SPEC_BYTES_MAX + SPEC_MEMBERS_BYTES_MAX + 1), &back, &e), -ERR_TOO_LARGE);
     assert_int_equal(spec_decode(&arena, bytes_of(NULL, 0), &back, &e), -ERR_CORRUPT); /* no command */
 }
 

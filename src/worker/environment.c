@@ -153,11 +153,22 @@ static size_t account_env(struct arena *arena, const struct job_spec *spec, cons
     return used;
 }
 
+/* "n1,n2,n3", by rank. */
+static struct bytes members_text(struct arena *arena, const struct job_spec *spec)
+{
+    autobuf struct buf text = BUF_INIT;
+    for (size_t i = 0; i < spec->members_count; i++) {
+        buf_str(&text, i ? "," : "");
+        buf_add(&text, spec->members[i].data, spec->members[i].size);
+    }
+    return arena_bytes(arena, buf_bytes(&text));
+}
+
 static char **make_env(struct arena *arena, const struct environment *e, const struct job_spec *spec,
                        const struct exec_command *command, const struct account *account)
 {
     static const char path[] = "PATH=" JOB_PATH;
-    size_t own = 16, used = 0;
+    size_t own = 24, used = 0;
     char **env = arena_alloc(arena, (e->base_count + spec->env_count + own + 1) * sizeof *env);
     if (!spec->image.size && !job_sets(spec, path)) /* an image has its own */
         env[used++] = (char *)(uintptr_t)path;
@@ -183,6 +194,11 @@ static char **make_env(struct arena *arena, const struct environment *e, const s
     env[used++] = pair_milli(arena, "ROTA_GPU_COUNT", command->need.v[RES_GPU]);
     if (command->cpus.size)
         env[used++] = pair(arena, bytes_str("ROTA_CPU_LIST"), command->cpus);
+    if (spec->request.nodes > 1) {
+        env[used++] = pair_number(arena, "ROTA_NODE_COUNT", spec->request.nodes);
+        env[used++] = pair_number(arena, "ROTA_NODE_RANK", command->index);
+        env[used++] = pair(arena, bytes_str("ROTA_NODES"), members_text(arena, spec));
+    }
     if (spec->cron.size) {
         autobuf struct buf due = BUF_INIT;
         format_time(&due, spec->cron_due_wall_ms);

@@ -362,7 +362,7 @@ BAD_JOBS = [
     ('{"command":["ls"],"name":""}', 'name'), ('{"command":["ls"],"name":"a\\nb"}', 'name'),
     ('{"command":["ls"],"name":"' + 'x' * 257 + '"}', 'name'), ('{"command":["ls"],"command":["rm"]}', None),
     ('{"command":["ls"],"env":{"A=B":"c"}}', None), ('{"command":["ls"],"hold":"yes"}', 'hold'),
-    ('{"command":["ls"],"nodes":2}', 'nodes'), ('{"command":["ls\\u0000"]}', None), ('{"command":["\\ud800"]}', None),
+    ('{"command":["ls"],"nodes":513}', 'nodes'), ('{"command":["ls"],"nodes":2,"array":"1-2"}', 'nodes'), ('{"command":["ls\\u0000"]}', None), ('{"command":["\\ud800"]}', None),
     ('{"command":["ls"]} {"command":["ls"]}', None), ('[' * 100 + ']' * 100, None), ('[]', 'body'),
     ('[{"command":["ls"]},{"command":[]}]', '[1].command'), ('[{"command":["ls"]}', None), ('[{"command":["ls"]},]', None),
     ('\x00', None), ('{"command":["ls"],"key":""}', 'key'),

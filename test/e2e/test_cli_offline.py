@@ -366,7 +366,7 @@ def test_sbatch_refuses_what_it_cannot_do(rota, tmp_path):
     link.symlink_to(ROTA)
     script = tmp_path / 'job.sh'
     for text, fault in (('#!/bin/sh\n#SBATCH --nonsense\n', 'SBATCH in job.sh'), ('#!/bin/sh\n#SBATCH --time=x\n', '--time: "x" is not a time'),
-                        ('#!/bin/sh\n#SBATCH --ntasks=4\n', 'several tasks'), ('#!/bin/sh\n#SBATCH --job-name="x\n', 'quote'), ('echo\n', 'begins with #!')):
+                        ('#!/bin/sh\n#SBATCH --ntasks=4\n', 'several tasks'), ('#!/bin/sh\n#SBATCH --nodes=2\n', 'srun --nodes'), ('#!/bin/sh\n#SBATCH --job-name="x\n', 'quote'), ('echo\n', 'begins with #!')):
         script.write_text(text)
         result = rota('job.sh', program=str(link), env={'ROTA_MASTER': 'http://127.0.0.1:1'})
         assert result.returncode == 2 and fault in result.stderr, result.stderr

@@ -5,7 +5,7 @@ export type Time = string | null
 
 export type Job = {
   id: number; name: string | null; user: string; queue: string; state: string; priority: number
-  cpus: number; mem_bytes: number; gpus: number; resources: Record<string, number>
+  cpus: number; mem_bytes: number; gpus: number; resources: Record<string, number>; nodes: number
   array: boolean; tasks: number; counts: Counts
   submitted_at: Time; started_at: Time; ended_at: Time
   attempts: number; node: string | null; reason: string | null; exit_code: number | null; signal: number | null
@@ -38,7 +38,7 @@ export type Why = {
   dims: { name: string; need: number; free_most: number; capacity_most: number; nodes_refused: number }[]
   blocked_by: number | null; jobs_before: number; due_in_s: number | null; estimate: Estimate
   nodes_out: Record<string, number>
-  change: { kind: 'allow' | 'priority' | 'time_limit' | 'less'; release: boolean; raise_limits: boolean; submit_again: boolean; priority?: number; time_limit_s?: number; cpus?: number; mem_bytes?: number; gpus?: number } | null
+  change: { kind: 'allow' | 'priority' | 'time_limit' | 'less' | 'nodes'; nodes?: number; release: boolean; raise_limits: boolean; submit_again: boolean; priority?: number; time_limit_s?: number; cpus?: number; mem_bytes?: number; gpus?: number } | null
 }
 export type Estimate = {
   start_at: Time; end_at: Time; node: string | null; basis: 'limits' | 'usual' | 'assumed' | null; basis_job: number | null; made_at: Time

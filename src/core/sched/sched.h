@@ -55,7 +55,7 @@ struct sched_config {
 };
 #define ROLLBACK_JOBS 1000000u /* what a rollback leaves out: more than could have been given since the backup */
 #define ROLLBACK_EPOCHS 1000000u
-#define GANG_NODES_MAX 1000u
+#define GANG_NODES_MAX 512u
 void sched_config_default(struct sched_config *c);
 
 enum after_when { AFTER_OK, AFTER_ANY, AFTER_FAIL };

@@ -224,7 +224,7 @@ static void nodes_are_right(struct world *w, uint64_t job, const struct why_repo
     assert_int_equal(r->nodes_ever, large);
     for (size_t i = 0; i < r->all_count; i++) {
         resources |= r->all[i] == (a->nodes > 1 ? WHY_GANG : WHY_RESOURCES);
-        too_big |= r->all[i] == WHY_TOO_BIG;
+        too_big |= r->all[i] == (a->nodes > 1 ? WHY_TOO_FEW : WHY_TOO_BIG);
         held |= r->all[i] == WHY_HELD;
     }
     assert_true(resources == (large >= a->nodes && fit < a->nodes));

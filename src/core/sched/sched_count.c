@@ -160,7 +160,9 @@ static enum why shape_waits_for(const struct sched *s, const struct shape *shape
         return WHY_NO_NODES;
     if (!shape->demand->parked)
         return WHY_ORDER;
-    return shape->demand->too_big ? WHY_TOO_BIG : shape->demand->nodes > 1 ? WHY_GANG : WHY_RESOURCES;
+    if (shape->demand->nodes > 1)
+        return shape->demand->too_big ? WHY_TOO_FEW : WHY_GANG;
+    return shape->demand->too_big ? WHY_TOO_BIG : WHY_RESOURCES;
 }
 
 struct oldest {

@@ -174,7 +174,7 @@ static enum no_estimate no_place(const struct sched *s, const struct demand *d)
         if (large == d->nodes)
             return NO_ESTIMATE_WORK;
     }
-    return ready ? NO_ESTIMATE_TOO_BIG : NO_ESTIMATE_NO_NODES;
+    return !ready ? NO_ESTIMATE_NO_NODES : d->nodes > 1 ? NO_ESTIMATE_TOO_FEW : NO_ESTIMATE_TOO_BIG;
 }
 
 static void look_up(const struct sched *s, const struct job *j, uint32_t task, struct estimate_view *v)

@@ -28,6 +28,7 @@ bool sched_view_job(const struct sched *s, job_id id, struct job_view *out)
                               .priority = j->priority,
                               .need = c->need,
                               .array = j->is_array,
+                              .nodes = c->nodes,
                               .submit_wall_ms = j->submit_wall_ms,
                               .start_wall_ms = j->start_wall_ms,
                               .end_wall_ms = j->end_wall_ms,
@@ -92,6 +93,13 @@ bool sched_view_task(const struct sched *s, job_id id, uint32_t task, struct tas
         out->start_wall_ms = r->start_wall_ms;
     }
     return true;
+}
+
+node_id sched_view_member(const struct sched *s, job_id id, uint32_t rank)
+{
+    const struct job *j = sched_job(s, id);
+    bool known = j && j->is_array && j->array->members && rank < j->array->tasks;
+    return known ? j->array->members[rank] : (node_id){ 0 };
 }
 
 size_t sched_view_runs(const struct sched *s, node_id node, struct run_view *out, size_t max)

@@ -11,6 +11,7 @@ struct job_view {
     int64_t priority;
     struct resources need;
     bool array;
+    uint32_t nodes;                  /* at the same time; more than 1: a gang, which has as many tasks (array is true) */
     uint32_t tasks, first, step, limit;
     uint32_t counts[JOB_STATES];     /* tasks in each state, as sched_view_task tells it; a single job counts 1 */
     int64_t submit_wall_ms, start_wall_ms, end_wall_ms; /* first start; 0: not yet */
@@ -118,6 +119,7 @@ enum plan_basis {
     NONE(NO_ESTIMATE_STORE, "store", "the master's store is low on space, nothing is started") \
     NONE(NO_ESTIMATE_NO_NODES, "no_nodes", "no node is ready") \
     NONE(NO_ESTIMATE_TOO_BIG, "too_big", "no node that it may run on is large enough, even when empty") \
+    NONE(NO_ESTIMATE_TOO_FEW, "too_few", "there are fewer nodes than it needs at the same time that are large enough") \
     NONE(NO_ESTIMATE_DEPTH, "depth", "it is behind those that the plan looks at (plan_depth)") \
     NONE(NO_ESTIMATE_WORK, "work", "the plan had to stop before it found a place for it") \
     NONE(NO_ESTIMATE_SOON, "soon", "the plan has not looked at it yet") \
@@ -219,6 +221,8 @@ void sched_view_queue_counts(const struct sched *s, struct queue_view *out);
 bool sched_view_job(const struct sched *s, job_id id, struct job_view *out);          /* false: not in memory */
 bool sched_view_owes_word(const struct sched *s, job_id id); /* job_request.notify, and no SCHED_NOTIFIED yet */
 bool sched_view_task(const struct sched *s, job_id id, uint32_t task, struct task_view *out);
+/* Of a gang: where that part of it was last sent; 0: not known (any more). */
+node_id sched_view_member(const struct sched *s, job_id id, uint32_t rank);
 /* The index by which the user knows a task of an array. False: it is no array in memory, or has no such task. */
 bool sched_view_index(const struct sched *s, job_id id, uint32_t task, uint32_t *index);
 /* The next job in memory after `from` (forward) or before it (backward; from 0 = the last). id 0: there is none. */

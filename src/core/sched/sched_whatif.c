@@ -131,9 +131,9 @@ static int try(struct sched *s, const struct whatif_trial *t, job_id *id, struct
 {
     struct record class = { .kind = EV_CLASS }, job = { .kind = EV_SUBMITTED };
     class.class = (struct ev_class){ .class = (uint32_t)s->classes_count, .user = t->user, .queue = t->queue, .account = t->account,
-                                     .need = t->need, .where = t->where, .time_limit_ms = t->time_limit_ms, .retries = TRIAL_RETRIES };
+                                     .need = t->need, .where = t->where, .time_limit_ms = t->time_limit_ms, .retries = TRIAL_RETRIES, .nodes = t->nodes > 1 ? t->nodes : 0 };
     id->n = s->job_last + 1;
-    job.submitted = (struct ev_submitted){ .job = id->n, .class = class.class.class, .priority = t->priority };
+    job.submitted = (struct ev_submitted){ .job = id->n, .class = class.class.class, .priority = t->priority, .tasks = t->nodes > 1 ? t->nodes : 0 };
     int rc = record(s, class, err);
     return rc < 0 ? rc : record(s, job, err);
 }

@@ -22,6 +22,7 @@ struct whatif_priority {
 struct whatif_trial {                 /* a job that was not submitted */
     struct bytes user, queue, account; /* as in struct job_request */
     struct resources need;
+    uint32_t nodes;                   /* at the same time */
     struct bytes where;
     int64_t priority, time_limit_ms;  /* 0: as long as its like took */
 };

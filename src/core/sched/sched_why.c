@@ -86,7 +86,7 @@ static void why_queued(const struct sched *s, const struct job *j, struct why_re
     if (!w->nodes_ready)
         add(w, WHY_NO_NODES);
     else if (!fits_ever)
-        add(w, WHY_TOO_BIG);
+        add(w, c->nodes > 1 ? WHY_TOO_FEW : WHY_TOO_BIG);
     else if (w->nodes_now < c->nodes)
         add(w, c->nodes > 1 ? WHY_GANG : WHY_RESOURCES);
     struct reservation room;

@@ -704,7 +704,7 @@ static void a_gang_starts_as_a_whole(void **state)
     submit(&t, REQUEST(.nodes = 4));
     tick(&t, 0);
     assert_true(sched_view_why(t.s, (job_id){ 4 }, TASK_ALL, &why));
-    assert_int_equal(why.primary, WHY_TOO_BIG);
+    assert_int_equal(why.primary, WHY_TOO_FEW);
     end(&t);
 }
 

@@ -125,6 +125,7 @@ function ChangeLine({ change }: { change: NonNullable<Why['change']> }) {
   const words = [
     change.raise_limits && 'with the limits raised that keep it out', change.release && 'when it is released',
     change.kind === 'priority' && `with priority ${change.priority}`, change.kind === 'time_limit' && `submitted again with a time limit of ${duration(change.time_limit_s ?? 0)}`,
+    change.kind === 'nodes' && `submitted again for ${plural(change.nodes ?? 1, 'node')}`,
     change.kind === 'less' && `submitted again with ${[change.cpus && `${cpus(change.cpus)} CPU`, change.mem_bytes && bytes(change.mem_bytes), change.gpus && `${cpus(change.gpus)} GPU`, change.time_limit_s && `a time limit of ${duration(change.time_limit_s)}`].filter(Boolean).join(', ')}`,
   ].filter(Boolean)
   return <p class="estimate">It would start now {words.join(', ')}.</p>
@@ -221,7 +222,8 @@ function Facts({ job }: { job: JobDetail }) {
     ['Priority', String(job.priority)],
     ['Time limit', job.time_limit_s !== null && duration(job.time_limit_s)],
     ['Retries', job.retries > 0 && String(job.retries)],
-    ['Array', job.array && `${number(job.tasks)} tasks from ${job.first}${job.step && job.step > 1 ? `, step ${job.step}` : ''}${job.limit ? `, at most ${job.limit} at once` : ''}`],
+    ['Nodes', job.nodes > 1 && `${job.nodes} at the same time, with that on each`],
+    ['Array', job.array && job.nodes <= 1 && `${number(job.tasks)} tasks from ${job.first}${job.step && job.step > 1 ? `, step ${job.step}` : ''}${job.limit ? `, at most ${job.limit} at once` : ''}`],
     ['After', job.after.length > 0 && job.after.map((a) => <span key={a.job}><a href={href('jobs', a.job)}>{a.job}</a> ({a.when}) </span>)],
     ['Comes by', job.cron && <><a href="#/cron"><Text of={job.cron} /></a>, due {stamp(job.cron_due)}</>],
     ['Run again from', job.retry_of !== null && <a href={href('jobs', job.retry_of)}>job {job.retry_of}</a>],
@@ -253,7 +255,7 @@ function Tasks({ job, id }: { job: JobDetail; id: string }) {
     fetchPage(cursor, 500).then((page) => { setRows((old) => [...old, ...page.tasks.filter((t) => !old.some((o) => o.index === t.index))]); setNext(page.next) }, () => setNext(cursor))
   }
   return (
-    <Panel title="Tasks" aside={<div class="tabs"><button class={state ? '' : 'on'} onClick={() => setState(null)}>all <b>{number(job.tasks)}</b></button>{STATES.filter((s) => job.counts[s]).map((s) => <button key={s} class={`s-${s} ${state === s ? 'on' : ''}`} onClick={() => setState(state === s ? null : s)}><i />{s.replace(/_/g, ' ')} <b>{number(job.counts[s])}</b></button>)}</div>}>
+    <Panel title={job.nodes > 1 ? 'Parts, by rank' : 'Tasks'} aside={<div class="tabs"><button class={state ? '' : 'on'} onClick={() => setState(null)}>all <b>{number(job.tasks)}</b></button>{STATES.filter((s) => job.counts[s]).map((s) => <button key={s} class={`s-${s} ${state === s ? 'on' : ''}`} onClick={() => setState(state === s ? null : s)}><i />{s.replace(/_/g, ' ')} <b>{number(job.counts[s])}</b></button>)}</div>}>
       <div class="flush tasks" style={{ height: `${Math.min(360, Math.max(1, rows.length) * 28)}px`, display: 'flex', flexDirection: 'column' }}>
         <VirtualList count={rows.length} height={28} class="rows" label="Tasks" nearEnd={more} row={(i) => {
           const t = rows[i]

@@ -24,7 +24,7 @@ export function JobRow({ job, chosen, choose, here }: { job: Job; chosen?: boole
     <div class={`job-row ${chosen ? 'chosen' : ''} ${here ? 'at' : ''}`} onClick={(e) => !(e.target as HTMLElement).closest('a,input') && go(href('jobs', job.id))}>
       {choose && <span class="c-check"><input type="checkbox" checked={chosen} aria-label={`Choose job ${job.id}`} onClick={(e) => choose(e.currentTarget.checked, e.shiftKey)} /></span>}
       <a class="c-id" href={href('jobs', job.id)}>{job.id}</a>
-      <span class="c-name"><Text of={job.name} empty="(no name)" />{job.array && <small class="muted"> [{number(job.tasks)}]</small>}</span>
+      <span class="c-name"><Text of={job.name} empty="(no name)" />{job.nodes > 1 ? <small class="muted"> on {number(job.nodes)} nodes</small> : job.array && <small class="muted"> [{number(job.tasks)}]</small>}</span>
       <span class="c-state">{job.array && OPEN.has(job.state) ? <Parts counts={job.counts} order={STATES} total={job.tasks} /> : <State of={job.state} />}</span>
       <span class="c-end">{job.array ? (job.counts.failed ? <small class="bad">{short(job.counts.failed)} failed</small> : null) : <small class={job.state === 'failed' ? 'bad' : 'muted'}>{OPEN.has(job.state) ? '' : ending(job)}</small>}</span>
       <span class="c-user"><Text of={job.user} /></span>

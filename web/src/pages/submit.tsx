@@ -7,10 +7,10 @@ import type { JobDetail } from '../types'
 import { Command, Failure, Panel, toast } from '../ui'
 
 type Form = {
-  command: string; shell: boolean; name: string; queue: string; priority: string; cpus: string; mem: string; gpus: string; time: string
+  command: string; shell: boolean; name: string; queue: string; priority: string; cpus: string; mem: string; gpus: string; nodes: string; time: string
   retries: string; array: string; after: string; labels: string; env: string; workdir: string; image: string; hold: boolean
 }
-const EMPTY: Form = { command: '', shell: true, name: '', queue: '', priority: '', cpus: '', mem: '', gpus: '', time: '', retries: '', array: '', after: '', labels: '', env: '', workdir: '', image: '', hold: false }
+const EMPTY: Form = { command: '', shell: true, name: '', queue: '', priority: '', cpus: '', mem: '', gpus: '', nodes: '', time: '', retries: '', array: '', after: '', labels: '', env: '', workdir: '', image: '', hold: false }
 
 // Words as a shell splits them: blanks, quotes, backslashes; nothing is expanded.
 export function words(line: string): string[] {
@@ -38,7 +38,7 @@ const argv = (f: Form) => (f.shell ? ['sh', '-c', f.command] : words(f.command))
 function spec(f: Form) {
   const s: Record<string, unknown> = { command: argv(f) }
   for (const key of ['name', 'queue', 'mem', 'time', 'array', 'workdir', 'image'] as const) if (f[key].trim()) s[key] = f[key].trim()
-  for (const key of ['cpus', 'gpus', 'priority', 'retries'] as const) if (f[key].trim()) s[key] = Number(f[key])
+  for (const key of ['cpus', 'gpus', 'nodes', 'priority', 'retries'] as const) if (f[key].trim()) s[key] = Number(f[key])
   if (f.after.trim()) s.after = f.after.split(/[\s,]+/).filter(Boolean).map((part) => { const [job, when] = part.split(':'); return { job: Number(job), ...(when ? { when } : {}) } })
   if (f.labels.trim()) s.labels = pairs(f.labels)
   if (f.env.trim()) s.env = pairs(f.env)
@@ -48,7 +48,7 @@ function spec(f: Form) {
 
 function line(f: Form): string {
   const out = ['rota', 'submit']
-  for (const key of ['name', 'queue', 'priority', 'cpus', 'mem', 'gpus', 'time', 'retries', 'array', 'workdir', 'image'] as const) if (f[key].trim()) out.push('--' + key, quote(f[key].trim()))
+  for (const key of ['name', 'queue', 'priority', 'cpus', 'mem', 'gpus', 'nodes', 'time', 'retries', 'array', 'workdir', 'image'] as const) if (f[key].trim()) out.push('--' + key, quote(f[key].trim()))
   for (const part of f.after.split(/[\s,]+/).filter(Boolean)) out.push('--after', quote(part))
   for (const [k, v] of Object.entries(pairs(f.labels))) out.push('--label', quote(`${k}=${v}`))
   for (const [k, v] of Object.entries(pairs(f.env))) out.push('--env', quote(`${k}=${v}`))
@@ -62,8 +62,8 @@ function copyOf(j: JobDetail): Form {
   const text = (n: number | null | undefined) => (n ? String(n) : '')
   return {
     ...EMPTY, shell, command: shell ? j.command![2] : (j.command ?? []).map(quote).join(' '), name: j.name ?? '', queue: j.queue === 'default' ? '' : j.queue, priority: text(j.priority), cpus: text(j.cpus),
-    mem: text(j.mem_bytes), gpus: text(j.gpus), time: j.time_limit_s ? `${j.time_limit_s}s` : '', retries: text(j.retries), labels: lines(j.labels), env: lines(j.env), workdir: j.workdir ?? '', image: j.image ?? '',
-    array: j.array ? `${j.first}-${(j.first ?? 0) + (j.tasks - 1) * (j.step ?? 1)}${j.step && j.step > 1 ? `:${j.step}` : ''}${j.limit ? `%${j.limit}` : ''}` : '',
+    mem: text(j.mem_bytes), gpus: text(j.gpus), nodes: j.nodes > 1 ? String(j.nodes) : '', time: j.time_limit_s ? `${j.time_limit_s}s` : '', retries: text(j.retries), labels: lines(j.labels), env: lines(j.env), workdir: j.workdir ?? '', image: j.image ?? '',
+    array: j.array && j.nodes <= 1 ? `${j.first}-${(j.first ?? 0) + (j.tasks - 1) * (j.step ?? 1)}${j.step && j.step > 1 ? `:${j.step}` : ''}${j.limit ? `%${j.limit}` : ''}` : '',
   }
 }
 
@@ -112,7 +112,7 @@ export function Submit() {
         </Panel>
         <div class="columns three spaced">
           <Panel title="What it needs"><div class="form">
-            {text('cpus', 'CPUs', '1', { inputMode: 'decimal' })}{text('mem', 'Memory', '512M, 4G')}{text('gpus', 'GPUs', '0', { inputMode: 'decimal' })}{text('time', 'Time limit', '90s, 2h30m')}{text('image', 'Image', 'for containers')}
+            {text('cpus', 'CPUs', '1', { inputMode: 'decimal' })}{text('mem', 'Memory', '512M, 4G')}{text('gpus', 'GPUs', '0', { inputMode: 'decimal' })}{text('nodes', 'Nodes at once', '1', { inputMode: 'numeric' })}{text('time', 'Time limit', '90s, 2h30m')}{text('image', 'Image', 'for containers')}
           </div></Panel>
           <Panel title="When"><div class="form">
             {text('queue', 'Queue', 'default')}{text('priority', 'Priority', '0', { inputMode: 'numeric' })}{text('retries', 'Retries', '0', { inputMode: 'numeric' })}{text('after', 'After', '17, 18:any')}{check('hold', 'hold it until it is released')}
