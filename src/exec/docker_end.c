@@ -402,6 +402,7 @@ static void found(struct box *b, const struct engine_state *s)
         box_end_unstarted(b, REASON_INFRA, "a container that is not ours has the name of its container");
         return;
     }
+    b->mine = true;
     b->last = *s;
     b->last_known = s->status == ENGINE_EXITED;
     if (s->pid)
@@ -526,6 +527,28 @@ static void removed(void *arg, const struct engine_reply *reply)
     docker_kick(d);
 }
 
+/* A name alone does not make it ours: who answered our create with an error may have had it from somebody else. */
+static void seen(void *arg, const struct engine_reply *reply)
+{
+    struct leaving *l = arg;
+    struct engine_state s;
+    struct attempt_ref ref;
+    if (reply->status != 200 || !engine_json_state(reply->body, &s)) {
+        removed(l, reply);
+        return;
+    }
+    l->sure = container_ref(&l->docker->home, l->name, &ref) && strcmp(s.labels.worker, l->docker->home.worker) == 0 &&
+              attempt_equal(s.labels.ref, ref);
+    if (!l->sure) {
+        log_error("there is a container with our name that is not ours, it is left alone: container=%s", l->name);
+        removed(l, &(struct engine_reply){ .status = 404 });
+        return;
+    }
+    l->call = NULL;
+    l->docker->removing--;
+    docker_kick(l->docker);
+}
+
 void docker_run_leaving(struct docker *d)
 {
     int64_t now_ms = docker_now(d);
@@ -537,18 +560,21 @@ void docker_run_leaving(struct docker *d)
         if (l->call || l->retry_ms > now_ms)
             continue;
         char path[160];
-        snprintf(path, sizeof path, "/containers/%s?force=1&v=1", l->name);
+        snprintf(path, sizeof path, l->sure ? "/containers/%s?force=1&v=1" : "/containers/%s/json", l->name);
         d->removing++;
-        l->call = engine_send(
-            d->engine, &(struct engine_request){
-                           .method = "DELETE", .path = path, .timeout_ms = CREATE_MS, .arg = l, .on_done = removed });
+        l->call = engine_send(d->engine, &(struct engine_request){ .method = l->sure ? "DELETE" : "GET",
+                                                                   .path = path,
+                                                                   .timeout_ms = CREATE_MS,
+                                                                   .arg = l,
+                                                                   .on_done = l->sure ? removed : seen });
     }
 }
 
-void docker_leave(struct docker *d, const char *name)
+void docker_leave(struct docker *d, const char *name, bool sure)
 {
     struct leaving *l = mem_zero(1, sizeof *l);
     l->docker = d;
+    l->sure = sure;
     snprintf(l->name, sizeof l->name, "%s", name);
     list_append(&d->leaving, &l->node);
     docker_kick(d);
@@ -579,7 +605,7 @@ static void list_visit(void *arg, const char *name, enum engine_status status)
         return;
     }
     log_info("a container of ours belongs to no attempt and goes: container=%s", name);
-    docker_leave(d, name);
+    docker_leave(d, name, true);
 }
 
 static void list_done(void *arg, const struct engine_reply *reply)

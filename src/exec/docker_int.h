@@ -59,6 +59,7 @@ struct box {
     bool counted; /* it is one of docker.starting */
     bool pulled;  /* in this attempt */
     bool asked;   /* the engine has heard of it */
+    bool mine;    /* the engine made it for us, or its labels say that it is ours */
     bool foreign; /* its name is taken by a container of somebody else's, which is left alone */
     bool start_sent;
     bool again; /* ABORTING: it is to be created once more when its container is gone */
@@ -110,6 +111,7 @@ struct leaving {
     struct docker *docker;
     struct engine_call *call;
     int64_t retry_ms;
+    bool sure; /* it is ours: else it is looked at before it goes */
     char name[CONTAINER_NAME_BYTES];
 };
 
@@ -192,7 +194,7 @@ bool box_settle_by_record(struct box *b); /* true: the shim's record tells its e
 void box_squeezed(struct box *b);         /* its output is down to its cap: that was what its end waited for */
 void box_restore(struct box *b);          /* at open: from what is on disk */
 void box_publish(struct box *b);          /* its output gets its final names */
-void docker_leave(struct docker *d, const char *name); /* acknowledged: container and files go */
+void docker_leave(struct docker *d, const char *name, bool sure); /* acknowledged: container and files go; sure: it is ours */
 void docker_run_leaving(struct docker *d);
 void docker_list(struct docker *d); /* finds containers of ours that nobody knows */
 

@@ -278,7 +278,7 @@ static void create_refused(struct box *b, const struct engine_reply *reply)
     char text[200];
     if (reply->status == 404) {
         image_missing(b);
-    } else if (reply->status == 409) {
+    } else if (reply->status == 409 || (reply->status == 500 && strstr(reply->error, "already in use"))) { /* 500: Podman */
         box_look(b); /* our own, from a call whose answer was lost; or somebody else's */
     } else if (strstr(reply->error, "bind source path does not exist") && !b->plain) {
         /* The engine is on another machine, or sees other files. */
@@ -299,6 +299,7 @@ static void create_done(void *arg, const struct engine_reply *reply)
 {
     struct box *b = arg;
     b->call = NULL;
+    b->mine |= reply->status == 201;
     if (reply->status == 201)
         docker_wait_open(b, true);
     else

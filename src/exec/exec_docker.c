@@ -556,7 +556,7 @@ static void docker_remove(struct exec *x, struct attempt_ref ref)
         return;
     }
     if (b->asked && !b->foreign)
-        docker_leave(d, b->name);
+        docker_leave(d, b->name, b->mine);
     else
         docker_files_remove(d->files, b->name);
     box_free(b);
@@ -774,7 +774,7 @@ static int open_files(struct docker *d, const char *state_dir, struct err *err)
 static void recover_gone(void *arg, const char *name, struct attempt_ref ref)
 {
     (void)ref;
-    docker_leave(arg, name);
+    docker_leave(arg, name, false);
 }
 
 static void recover_run(void *arg, const char *name, struct attempt_ref ref)

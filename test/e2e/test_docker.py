@@ -391,6 +391,27 @@ def test_a_foreign_container_with_our_name(parts, engine):
     assert worker.poll() is None
 
 
+@pytest.mark.parametrize('message', ['something is wrong', 'creating container storage: the container name "x" is already in use by 1f'])
+def test_an_engine_that_calls_a_taken_name_something_else(parts, message):
+    """Docker says 409, Podman 500. A container is ours by its labels, whatever was answered when we asked for it: nobody else's may go."""
+    path = os.path.join(parts.directory, 'engine.sock')
+    parts.environment['DOCKER_HOST'] = 'unix://' + path
+    parts.start_master()
+    theirs = {'Id': 'f' * 64, 'State': {'Status': 'running', 'Pid': 1, 'ExitCode': 0, 'OOMKilled': False, 'Error': ''},
+              'Config': {'Labels': {'whose': 'theirs'}}}
+    with FakeEngine(path, {('POST', '/containers/create'): (500, {'message': message}), ('GET', '/containers/rota-*'): (200, theirs),
+                           ('GET', '/containers/json'): (200, []), ('DELETE', '/containers/*'): (204, b'')}) as fake:
+        parts.start_worker(1, '--exec', 'docker')
+        parts.wait_nodes(1)
+        job = sh(parts, 'echo mine')
+        wait_for(lambda: parts.json('show', job)['attempts'] >= 2, 'the first attempt is given up')
+        wait_for(lambda: 'is not ours' in parts.log_of('worker-1'), 'the other container is seen')
+        parts.ok('cancel', job)
+        ended(parts, job)
+        wait_for(lambda: not os.listdir(os.path.join(parts.state, 'worker-1/containers/run')), 'its files are gone')
+        assert not [r for r in fake.requests if r[0] == 'DELETE'], 'a container that is not ours was removed'
+
+
 # --- workers that die ---
 
 def kill_points(parts, engine, count, seed, jobs_each=3):
