@@ -54,6 +54,7 @@ static const struct option_row options[] = {
     { .name = "policy", .kind = OPTION_TEXT, .argument = "LIST", .fallback = "all", .group = "Replay", .help = "which job goes first: a list of " ORDER_WORDS "; all is fifo,sjf,f1,wfp3,unicep" },
     { .name = "backfill", .kind = OPTION_TEXT, .argument = "LIST", .fallback = "both", .group = "Replay", .help = "what may pass the first that does not fit: a list of " BACKFILL_WORDS "; both is none,easy" },
     { .name = "backfill-order", .kind = OPTION_TEXT, .argument = "ORDER", .fallback = "policy", .group = "Replay", .help = "in which order those that may pass are tried" },
+    { .name = "predict", .kind = OPTION_FLAG, .group = "Replay", .help = "places are kept by what a user's last two jobs took instead of by the estimate, where that is longer" },
     { .name = "compare", .kind = OPTION_TEXT, .argument = "LIST", .group = "Replay", .help = "as --policy, and shows the outcomes side by side: the best of each column has a star, with --json its name is in \"best\"" },
     { .name = "procs", .kind = OPTION_COUNT, .argument = "N", .min = 1, .max = 1000000000, .group = "Replay", .help = "processors of the machine; by default as the log's header says" },
     { .name = "start", .kind = OPTION_COUNT, .argument = "N", .fallback = "0", .min = 0, .max = 1000000000, .group = "Replay", .help = "first job of the window, counted from 0 after cleaning" },

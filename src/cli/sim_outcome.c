@@ -127,6 +127,7 @@ void outcome_json(const struct outcome *o, const char *trace, int64_t procs, con
     json_cstr(&j, "policy", name_of(p));
     json_cstr(&j, "backfill", backfill_names[p->backfill]);
     json_cstr(&j, "backfill_order", p->backfill_order < ORDERS ? orders[p->backfill_order].name : "policy");
+    json_bool(&j, "predict", p->predict);
     json_u64(&j, "jobs", m->jobs);
     json_i64(&j, "procs", procs);
     json_num(&j, "wait_avg_s", m->wait_avg_s, 6);

@@ -90,7 +90,7 @@ static int choose_policies(const struct args *args, struct outcome *out, size_t 
     for (size_t i = 0; i < orders_count; i++)
         for (size_t k = 0; k < backfills_count && *count < OUTCOMES_MAX; k++)
             out[(*count)++].policy = (struct trace_policy){ (enum order_kind)order[i], (enum sched_backfill)backfill[k],
-                                                            (enum order_kind)by[0], args_has(args, "one-by-one") };
+                                                            (enum order_kind)by[0], args_has(args, "predict"), args_has(args, "one-by-one") };
     return 0;
 }
 

@@ -2090,6 +2090,7 @@ static void world_begin(struct world *w)
     w->config.order = (enum order_kind)prng_below(&w->prng, ORDERS);
     w->config.place = chance(w, 0.5) ? PLACE_BINPACK : PLACE_SPREAD;
     w->config.backfill = (enum sched_backfill)prng_below(&w->prng, BACKFILLS);
+    w->config.predict = prng_chance(&w->gang_prng, 0.3);
     if (chance(w, 0.5)) { /* Nothing to spare between the end of a lease and the next attempt. */
         w->config.kill_grace_ms = 100;
         w->config.down_ms = w->config.lost_after_ms = 60000;

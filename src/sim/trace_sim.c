@@ -165,6 +165,7 @@ static struct sched *brain(const struct trace_policy *policy)
     config.backfill_order = policy->backfill_order;
     config.plan_depth = policy->backfill == BACKFILL_CONSERVATIVE ? UINT32_MAX : 0;
     config.plan_slack_ms = 0;
+    config.predict = policy->predict;
     config.origin_zero = true;
     config.ahead_max = 0;
     config.ended_max = 0;

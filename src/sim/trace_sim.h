@@ -14,6 +14,7 @@ struct trace_policy {
     enum order_kind order;
     enum sched_backfill backfill;
     enum order_kind backfill_order; /* ORDERS: as `order` */
+    bool predict;                   /* struct sched_config */
     bool one_by_one;                /* a cycle after each arrival and each end, as the pyss simulator does */
 };
 

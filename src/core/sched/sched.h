@@ -30,6 +30,7 @@ struct sched_config {
     enum sched_place place;         /* default PLACE_BINPACK */
     int64_t starve_ms;              /* BACKFILL_GREEDY: a job passed over for this long lets nothing pass it any more; 600 s */
     int64_t estimate_ms;            /* run time assumed of a job without a time limit before any like it ended; 1 h */
+    bool predict;                   /* places are kept by what the user's last two attempts took, instead of by the time limit */
     uint32_t plan_depth;            /* 1000: waiting tasks that the plan looks at; 0: there is no plan */
     int64_t plan_slack_ms;          /* 1 s: the plan keeps places for this much longer, since starts and ends take a moment */
     bool origin_zero;               /* submit_s of the orders counts from the Unix epoch instead of the first submission */

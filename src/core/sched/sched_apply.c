@@ -321,7 +321,7 @@ static void promote(struct sched *s, struct run *r)
     r->node->waiting_count--;
     resources_add(&r->node->allocated, &job_class(s, r->job)->need);
     sched_node_touched(s, r->node);
-    sched_ends_add(r, s->record_wall_ms + sched_estimate_ms(s, job_class(s, r->job)->shape));
+    sched_ends_add(r, s->record_wall_ms + sched_length_ms(s, job_class(s, r->job)->shape));
 }
 
 static void node_freed(struct sched *s, struct node *n)
@@ -362,7 +362,7 @@ static void run_open(struct sched *s, struct job *j, const struct ev_assigned *e
         n->waiting_count++;
     } else {
         resources_add(&n->allocated, &job_class(s, j)->need);
-        sched_ends_add(r, s->record_wall_ms + sched_estimate_ms(s, job_class(s, j)->shape));
+        sched_ends_add(r, s->record_wall_ms + sched_length_ms(s, job_class(s, j)->shape));
     }
     sched_party_take(s, job_class(s, j)->shape);
     sched_node_touched(s, n);
@@ -839,7 +839,7 @@ static void run_started(struct sched *s, struct run *r, int64_t at_wall_ms)
     if (r->ahead) {
         promote(s, r);
     } else {
-        sched_ends_move(r, at_wall_ms + sched_estimate_ms(s, job_class(s, r->job)->shape));
+        sched_ends_move(r, at_wall_ms + sched_length_ms(s, job_class(s, r->job)->shape));
     }
     if (!r->job->start_wall_ms)
         r->job->start_wall_ms = at_wall_ms;
@@ -936,6 +936,11 @@ static int apply_ended(struct sched *s, const struct record *rec, struct err *er
     struct class *c = job_class(s, j);
     if (!lost)
         sched_class_mean(s, c, c->run_ms_mean < 0 ? (double)e->run_ms : c->run_ms_mean * 0.8 + (double)e->run_ms * 0.2);
+    if (!lost && !r->cancelling) {
+        int64_t *ran_ms = c->shape->user_party->ran_ms;
+        ran_ms[1] = ran_ms[0];
+        ran_ms[0] = (e->run_ms > 0 ? e->run_ms : 0) + 1;
+    }
     run_close(s, r);
     if (e->final) {
         task_ended(s, j, e->task, (enum job_state)e->final, (enum reason)e->reason, rec->at_wall_ms);

@@ -265,7 +265,7 @@ static bool in_the_way(struct sched *s, struct cycle *c, const struct shape *sha
         c->head.job = job;
         c->planned = true;
     }
-    return c->head.count && s->wall_ms + sched_estimate_ms(s, shape) > c->head.at_wall_ms;
+    return c->head.count && s->wall_ms + sched_length_ms(s, shape) > c->head.at_wall_ms;
 }
 
 struct unplanned { struct sched *s; const struct shape *shape; };
@@ -413,6 +413,8 @@ bool sched_cycle(struct sched *s)
     s->stats.cycles++;
     if (s->store_low)
         return false;
+    if (s->config.predict)
+        sched_outlived(s);
     if (s->config.backfill == BACKFILL_CONSERVATIVE)
         return conservative_cycle(s);
     if (!prepare(s))

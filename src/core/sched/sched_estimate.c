@@ -187,7 +187,7 @@ static void look_up(const struct sched *s, const struct job *j, uint32_t task, s
         v->none = no_place(s, job_class(s, j)->shape->demand);
     } else {
         int64_t now_ms = s->wall_ms;
-        int64_t length_ms = sched_estimate_ms(s, job_class(s, j)->shape);
+        int64_t length_ms = sched_length_ms(s, job_class(s, j)->shape);
         v->start_wall_ms = slot->at_wall_ms > now_ms ? slot->at_wall_ms : now_ms;
         v->end_wall_ms = timeline_later(v->start_wall_ms, length_ms);
         v->node = slot->node->id;
@@ -234,7 +234,7 @@ size_t sched_view_plan(struct sched *s, struct planned *out, size_t max, int64_t
             *more = true;
             break;
         }
-        int64_t length_ms = sched_estimate_ms(s, job_class(s, j)->shape);
+        int64_t length_ms = sched_length_ms(s, job_class(s, j)->shape);
         out[count++] = (struct planned){ j->id, j->is_array, slot->node->id, slot->at_wall_ms,
                                          timeline_later(slot->at_wall_ms, length_ms) };
     }

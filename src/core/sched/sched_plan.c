@@ -49,6 +49,33 @@ void sched_ends_move(struct run *r, int64_t end_wall_ms)
     sched_ends_add(r, end_wall_ms);
 }
 
+/* The increments of Tsafrir, Etsion and Feitelson (sched_queue.c), in minutes; the last one again and again. */
+static const int64_t longer_min[] = { 1, 5, 15, 30, 60, 120, 300, 600, 1200, 3000, 6000 };
+
+static void outlived(struct sched *s, struct run *r)
+{
+    const struct shape *shape = job_class(s, r->job)->shape;
+    int64_t end_ms = r->end_wall_ms, last_ms = r->start_wall_ms && shape->time_limit_ms ? r->start_wall_ms + shape->time_limit_ms : INT64_MAX;
+    size_t steps = sizeof longer_min / sizeof *longer_min;
+    while (end_ms <= s->wall_ms && end_ms < last_ms) {
+        end_ms += longer_min[r->outlived < steps ? r->outlived : steps - 1] * 60000;
+        end_ms = end_ms > last_ms ? last_ms : end_ms;
+        r->outlived += r->outlived < steps;
+    }
+    if (end_ms != r->end_wall_ms)
+        sched_ends_move(r, end_ms);
+}
+
+void sched_outlived(struct sched *s)
+{
+    for (size_t i = 0; i < s->nodes_count; i++) {
+        struct node *n = s->nodes[i];
+        for (size_t k = n->ends_count; k > 0; k--) /* Those that are moved go behind those that were looked at. */
+            if (n->ends[k - 1]->end_wall_ms <= s->wall_ms)
+                outlived(s, n->ends[k - 1]);
+    }
+}
+
 /* The first time from `from_ms` on at which the node has room, if all that runs there ends by its estimate. */
 static bool room_at(const struct sched *s, const struct node *n, const struct resources *need, int64_t from_ms, int64_t *at_wall_ms,
                     struct resources *extra)

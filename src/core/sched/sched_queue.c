@@ -136,6 +136,19 @@ int64_t sched_estimate_ms(const struct sched *s, const struct shape *shape)
     return shape->run_ms_mean < 1 ? 1 : (int64_t)shape->run_ms_mean;
 }
 
+/* Tsafrir, Etsion and Feitelson, "Backfilling using system-generated predictions rather than user runtime estimates", IEEE TPDS 2007:
+ * the mean of the last two of the user, not more than the time limit. */
+int64_t sched_length_ms(const struct sched *s, const struct shape *shape)
+{
+    int64_t estimate_ms = sched_estimate_ms(s, shape);
+    const int64_t *ran_ms = shape->user_party->ran_ms;
+    if (!s->config.predict || !ran_ms[0] || !ran_ms[1] || (!shape->time_limit_ms && shape->run_ms_mean >= 0))
+        return estimate_ms;
+    int64_t mean_ms = (ran_ms[0] - 1) / 2 + (ran_ms[1] - 1) / 2;
+    mean_ms = mean_ms < 1 ? 1 : mean_ms;
+    return shape->time_limit_ms && mean_ms > estimate_ms ? estimate_ms : mean_ms;
+}
+
 enum order_kind sched_order_of(const struct sched *s, const struct shape *shape)
 {
     enum order_kind own = shape->queue_party->set.order;

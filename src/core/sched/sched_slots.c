@@ -57,7 +57,7 @@ static bool takes_part(const struct node *n)
 /* How long a place is kept for it: a bit longer than it should take, since a start takes a moment. */
 static int64_t length_of(const struct sched *s, const struct shape *shape)
 {
-    return timeline_later(sched_estimate_ms(s, shape), s->config.plan_slack_ms);
+    return timeline_later(sched_length_ms(s, shape), s->config.plan_slack_ms);
 }
 
 /* --- slots by job --- */

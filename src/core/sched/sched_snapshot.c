@@ -173,6 +173,8 @@ static void put_party(struct writer *w, const struct party *p)
     put_signed(w, p->had_wall_ms);
     put_number(w, p->rate.used);
     put_signed(w, p->rate.at_wall_ms);
+    put_signed(w, p->ran_ms[0]);
+    put_signed(w, p->ran_ms[1]);
 }
 
 static void put_parties(struct writer *w)
@@ -631,7 +633,9 @@ static int take_party(struct sched_restore *r, struct err *err)
     p->had_wall_ms = get_signed(r);
     p->rate.used = get_number(r);
     p->rate.at_wall_ms = get_signed(r);
-    NEED(p->had >= 0 && p->had < 1e18 && p->rate.used >= 0 && p->rate.used < 1e18, "a share is wrong");
+    for (int i = 0; i < 2; i++)
+        p->ran_ms[i] = get_signed(r);
+    NEED(p->had >= 0 && p->had < 1e18 && p->rate.used >= 0 && p->rate.used < 1e18 && p->ran_ms[0] >= 0 && p->ran_ms[1] >= 0, "a share is wrong");
     p->ratio_clock = 0;
     return 0;
 }

@@ -43,6 +43,7 @@ struct party {
     struct party_settings set;   /* its texts are owned */
     bool is_set;
     struct held held;            /* of open attempts; of a token: attempts are units */
+    int64_t ran_ms[2];           /* of a user: how long the last two attempts that ended by themselves took, + 1; 0: there was none */
     uint64_t waiting;            /* tasks that wait: held, blocked, queued, or before they are tried again */
     struct rate rate;
     double had;                  /* mean share it had, as of had_wall_ms (policy/fairshare.h) */
@@ -204,6 +205,7 @@ struct run {
     struct list_node on_node;    /* node.runs */
     struct list_node waiting;    /* node.waiting, while `ahead` */
     int64_t end_wall_ms;         /* when it should end by its estimate; place in node.ends, unless `ahead` */
+    uint8_t outlived;            /* how often that was moved since it ran on (config.predict); soft */
     struct list_node unanswered; /* sched.unanswered, while no word came back of START */
     struct attempt_ref ref;
     enum run_state state;
@@ -491,7 +493,8 @@ void sched_demand_park(struct sched *s, struct demand *d, bool too_big);
 struct demand *sched_queue_wake(struct sched *s);
 void sched_shape_moved(struct sched *s, struct shape *shape);          /* its first job, or what its key is made from, changed */
 void sched_queue_rekey(struct sched *s, struct heap *demands);         /* keys as of now, by order_now */
-int64_t sched_estimate_ms(const struct sched *s, const struct shape *shape); /* > 0 */
+int64_t sched_estimate_ms(const struct sched *s, const struct shape *shape); /* > 0; what people said, or what its like took: orders go by it */
+int64_t sched_length_ms(const struct sched *s, const struct shape *shape);   /* > 0; how long a place is kept for it: that, or less (config.predict) */
 double sched_shape_key(const struct sched *s, const struct shape *shape, const struct job *j); /* of a job of it, as of now */
 int sched_shape_ranks(const struct shape *x, const struct shape *y);   /* < 0: x goes before y, whatever their jobs are */
 static inline struct shape *demand_first(const struct demand *d) { return heap_entry(d->shapes.nodes[0], struct shape, node); }
@@ -503,6 +506,7 @@ static inline struct job *shape_first(const struct shape *shape)
 void sched_ends_add(struct run *r, int64_t end_wall_ms);
 void sched_ends_drop(struct run *r);
 void sched_ends_move(struct run *r, int64_t end_wall_ms); /* of a run that is not `ahead`; else only noted */
+void sched_outlived(struct sched *s); /* config.predict: what runs on though it should have ended is expected to run for some time more */
 /* When something that asks so much of so many nodes can start, given what runs and when it should end; the nodes are marked
  * (node.kept) until it is dropped, and there is but one at a time. False: there are not so many that take work and are large enough. */
 bool sched_reserve(const struct sched *s, const struct demand *d, struct reservation *out);

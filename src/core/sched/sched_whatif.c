@@ -192,7 +192,7 @@ static void gather(struct sched *s, struct whatif_plan *out)
             continue;
         if (!at->placed++ || slot->at_wall_ms < at->first_wall_ms)
             at->first_wall_ms = slot->at_wall_ms;
-        int64_t end_ms = timeline_later(slot->at_wall_ms, sched_estimate_ms(s, job_class(s, sched_job(s, at->job))->shape));
+        int64_t end_ms = timeline_later(slot->at_wall_ms, sched_length_ms(s, job_class(s, sched_job(s, at->job))->shape));
         at->last_wall_ms = slot->at_wall_ms > at->last_wall_ms ? slot->at_wall_ms : at->last_wall_ms;
         at->end_wall_ms = end_ms > at->end_wall_ms ? end_ms : at->end_wall_ms;
     }

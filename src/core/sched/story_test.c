@@ -67,17 +67,23 @@ static void tick(struct story *t, int64_t ms)
     step(t, (struct sched_event){ .kind = SCHED_TICK });
 }
 
-static void begin_with(struct story *t, enum sched_backfill backfill, enum order_kind order)
+static void begin_config(struct story *t, const struct sched_config *config)
 {
     struct effects fx;
-    *t = (struct story){ .now_ms = 1000 };
-    sched_config_default(&t->config);
-    t->config.backfill = backfill;
-    t->config.order = order;
+    *t = (struct story){ .now_ms = 1000, .config = *config };
     t->s = sched_new(&t->config);
     t->mac = mac_new(t->config.token_key);
     sched_start(t->s, 1, "test", 1, t->now_ms, 1000000 + t->now_ms, &fx);
     tell(t, &fx);
+}
+
+static void begin_with(struct story *t, enum sched_backfill backfill, enum order_kind order)
+{
+    struct sched_config config;
+    sched_config_default(&config);
+    config.backfill = backfill;
+    config.order = order;
+    begin_config(t, &config);
 }
 
 static void begin_as(struct story *t, enum sched_backfill backfill)
@@ -1125,6 +1131,51 @@ static void easy_holds_back_what_would_delay_the_head(void **state)
     end(&t);
 }
 
+/* Ada says an hour and takes ten minutes. */
+static void places_are_kept_by_what_a_user_usually_takes(void **state)
+{
+    (void)state;
+    struct story t;
+    struct sched_config config;
+    struct why_report why;
+    sched_config_default(&config);
+    config.backfill = BACKFILL_EASY;
+    config.predict = true;
+    config.suspect_ms = config.down_ms = config.lease_ms = config.resend_ms = INT64_MAX / 4; /* Time passes at once here. */
+    begin_config(&t, &config);
+    join(&t, 1, "a", 4);
+    for (uint64_t job = 1; job <= 3; job++) {
+        submit(&t, CPUS(3, 60));
+        tick(&t, 0);
+        start(&t, 1, single(job, 1));
+        if (job == 3)
+            break;
+        struct message m = { .kind = MSG_FINISHED, .finished = { .ref = single(job, 1), .token = token(&t, single(job, 1)), .result.run_ms = 600000 } };
+        hear(&t, 1, m);
+    }
+    submit(&t, CPUS(4, 60)); /* The head. */
+    submit(&t, CPUS(1, 60)); /* It will take as long as what runs: not longer than until the head's turn. */
+    tick(&t, 0);
+    assert_int_equal(state_of(&t, 5), JOB_DISPATCHED);
+    start(&t, 1, single(5, 1));
+    assert_true(sched_view_why(t.s, (job_id){ 4 }, TASK_SINGLE, &why));
+    assert_int_equal(why.room_in_ms, 600000);
+    /* They run on: for some minutes more, then for some more, but not beyond their time limit. */
+    submit(&t, CPUS(4, 60));
+    t.now_ms += 660000;
+    tick(&t, 0);
+    submit(&t, REQUEST());
+    tick(&t, 0);
+    assert_true(sched_view_why(t.s, (job_id){ 4 }, TASK_SINGLE, &why));
+    assert_int_equal(why.room_in_ms, 300000);
+    t.now_ms += 2900000;
+    submit(&t, REQUEST());
+    tick(&t, 0);
+    assert_true(sched_view_why(t.s, (job_id){ 4 }, TASK_SINGLE, &why));
+    assert_int_equal(why.room_in_ms, 40000);
+    end(&t);
+}
+
 /* --- nodes that suit --- */
 
 static uint32_t node_of(struct story *t, uint64_t job)
@@ -1736,6 +1787,7 @@ int main(void)
         cmocka_unit_test(bad_requests_are_refused_by_field),
         cmocka_unit_test(greedy_lets_pass_whatever_has_room),
         cmocka_unit_test(a_plan_lets_in_whom_it_has_a_place_for),
+        cmocka_unit_test(places_are_kept_by_what_a_user_usually_takes),
         cmocka_unit_test(jobs_go_only_where_they_may),
         cmocka_unit_test(labels_change_with_their_worker),
         cmocka_unit_test(what_if_nothing_changes_it_is_the_plan),
