@@ -53,8 +53,24 @@ KEYS = {  # of (submit, run, estimate, processors) at time t; backlog as in src/
 }
 
 
-def replay(jobs, machine, policy, backfill, candidates=None):
-    start = {}
+LONGER_S = [60 * minutes for minutes in (1, 5, 15, 30, 60, 120, 300, 600, 1200, 3000, 6000)]
+USERS = 7  # job i is of user i % USERS
+
+
+def replay(jobs, machine, policy, backfill, candidates=None, predict=False):
+    start, length = {}, {}
+
+    def predicted(i, t):
+        """The mean of the user's last two that have ended."""
+        done = sorted((s + jobs[k][1], k) for k, s in start.items() if k % USERS == i % USERS and s + jobs[k][1] <= t)[-2:]
+        return min(jobs[i][2], sum(jobs[k][1] for _, k in done) / 2) if predict and len(done) == 2 else jobs[i][2]
+
+    def expected_end(i, t):
+        end, last, longer = start[i] + length[i], start[i] + jobs[i][2], iter(LONGER_S)
+        while predict and end <= t and end < last:
+            end = min(end + next(longer), last)
+        return end
+
     times = {j[0] for j in jobs}
     while len(start) < len(jobs):
         t = min(x for x in times if x >= 0)
@@ -67,6 +83,7 @@ def replay(jobs, machine, policy, backfill, candidates=None):
         queue.sort(key=lambda i: (KEYS[policy](jobs[i], t, backlog), i))
 
         def begin(i):
+            length[i] = predicted(i, t)
             start[i] = t
             times.add(t + jobs[i][1])
             running.append(i)
@@ -77,7 +94,7 @@ def replay(jobs, machine, policy, backfill, candidates=None):
         if not queue or backfill == 'none':
             continue
         head = jobs[queue.pop(0)]
-        back = sorted((max(start[i] + jobs[i][2], t), jobs[i][3]) for i in running)
+        back = sorted((max(expected_end(i, t), t), jobs[i][3]) for i in running)
         there = free
         for end, procs in back:
             there += procs
@@ -88,7 +105,7 @@ def replay(jobs, machine, policy, backfill, candidates=None):
         if candidates:
             queue.sort(key=lambda i: (KEYS[candidates](jobs[i], t, backlog), i))
         for i in queue:
-            procs, in_time = jobs[i][3], t + jobs[i][2] <= shadow
+            procs, in_time = jobs[i][3], t + predicted(i, t) <= shadow
             if procs > free or (not in_time and procs > extra):
                 continue
             free -= procs
@@ -175,7 +192,7 @@ def swf(path, jobs, machine):
     with open(path, 'w', encoding='ascii') as f:
         f.write(f'; MaxProcs: {machine}\n; Note: made by a test\n')
         for i, (submit, run, estimate, procs) in enumerate(jobs):
-            f.write(f'{i + 1} {submit} -1 {run} {procs} -1 -1 {procs} {estimate} -1 1 {i % 7} -1 -1 -1 -1 -1 -1\n')
+            f.write(f'{i + 1} {submit} -1 {run} {procs} -1 -1 {procs} {estimate} -1 1 {i % USERS} -1 -1 -1 -1 -1 -1\n')
     return path
 
 
@@ -190,6 +207,9 @@ def test_every_start_is_that_of_the_oracle(tmp_path, seed):
             assert starts_of(tmp_path / 'd') == replay(jobs, machine, policy, backfill), (seed, policy, backfill)
     rota(path, '--policy', 'fifo', '--backfill', 'easy', '--backfill-order', 'sjf', '--dump', tmp_path / 'd')
     assert starts_of(tmp_path / 'd') == replay(jobs, machine, 'fifo', 'easy', 'sjf'), seed
+    for policy in ('fifo', 'wfp3'):
+        rota(path, '--policy', policy, '--backfill', 'easy', '--predict', '--dump', tmp_path / 'd')
+        assert starts_of(tmp_path / 'd') == replay(jobs, machine, policy, 'easy', predict=True), (seed, policy)
 
 
 @pytest.mark.parametrize('seed', range(3))
