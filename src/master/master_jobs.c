@@ -907,6 +907,11 @@ static void list_page(struct exchange *x, const struct job_filter *f, bool backw
         if (stats.jobs[state])
             json_u64(&j, job_state_name((enum job_state)state), stats.jobs[state]);
     json_close(&j, '}');
+    json_open(&j, "listed", '{');
+    for (int state = JOB_NONE + 1; state < JOB_STATES; state++)
+        if (stats.jobs[state] + stats.partly[state])
+            json_u64(&j, job_state_name((enum job_state)state), stats.jobs[state] + stats.partly[state]);
+    json_close(&j, '}');
     json_close(&j, '}');
     exchange_json(x, 200);
 }

@@ -1050,12 +1050,13 @@ def test_a_stream_that_is_not_read_gets_a_gap_and_holds_up_nobody(api):
 
     read_events(answer, done)
     gap = events[-1][2]
-    assert gap['first'] == events[-2][0] + 1 and gap['last'] > gap['first']
+    numbers = [e[0] for e in events[:-1] if e[1] != 'health']  # word of the master's health is no event, and has no number
+    assert gap['first'] == numbers[-1] + 1 and gap['last'] > gap['first']
     connection.close()
     connection, answer = open_stream(api, '/v1/events', {'Last-Event-ID': str(gap['first'] - 1)})
     missed = read_events(answer, lambda e: e[0] == gap['last'])
     connection.close()
-    assert [e[0] for e in missed] == list(range(gap['first'], gap['last'] + 1))
+    assert [e[0] for e in missed if e[1] != 'health'] == list(range(gap['first'], gap['last'] + 1))
     api.post('/v1/jobs/gap-*/cancel')
 
 

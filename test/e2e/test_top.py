@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import unicodedata
 
 import pytest
 
@@ -170,6 +171,63 @@ def test_log_why_and_cancel(cluster, terminal):
     assert cluster.json('show', job)['state'] == 'cancelled'
     top.keys('q')
     top.shows(r'^ended with 0')
+
+
+def columns_of(screen, name):
+    """Where STATE stands in the head, and what is there in the row of that name."""
+    lines = screen.splitlines()
+    head = next(line for line in lines if re.search(r'\bID\b.*\bSTATE\b', line))
+    row_ = next(line for line in lines if name in line)
+    at = width(head[:head.index('STATE')])
+    shown = ''
+    for char in row_:
+        if width(shown) >= at:
+            break
+        shown += char
+    return row_[len(shown):].split()[0]
+
+
+def width(text):
+    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in 'WF' else 1 for c in text)
+
+
+def test_what_others_write_breaks_nothing(cluster, terminal):
+    """Names of others are theirs to choose: columns hold, and nothing of them is an order to the terminal."""
+    names = {'markup': '<b>"\'&$(x)`', 'bidi': 'x\u05d0\u05d1\u05d2 \u0627\u0644', 'wide': '\u6f22\u5b57' * 20, 'marks': 'e' + '\u0301' * 60 + 'x', 'long': 'n' * 256,
+             'percent': '%s%n%100d'}
+    jobs = {key: cluster.ok('submit', '--hold', '--name', f'{key}-{name}'[:200], '--', 'true').strip() for key, name in names.items()}
+    refused = cluster.rota('submit', '--name', 'a\x1b]0;owned\x07\u202eb', '--', 'true')
+    assert refused.returncode == 2 and 'name' in refused.stderr
+    hostile = cluster.ok('submit', '--name', 'noisy', '--', 'sh', '-c', r"""printf '\033[31mred\033[0m\033]0;owned\007\033]52;c;b3duZWQ=\007\033[2J\033[1;1H\033[?1049l\033c\001\033P1$r\033\\ after\n'
+        printf 'left \342\200\256right\n\233m8bit\n\377\376 bytes\n'; head -c 1048576 /dev/zero | tr '\0' x; echo; echo the end; sleep 600""").strip()
+    top = terminal()
+    top.shows(row('noisy', 'running'))
+    for key in names:
+        screen = top.shows(f'{key}-')
+        assert columns_of(screen, f'{key}-') == 'held', screen
+    top.keys('l')
+    top.shows('output of job')
+    screen = top.shows('the end')
+    assert all(width(line) <= 80 for line in screen.splitlines())
+    top.keys('Home')
+    seen = top.screen() + top.shows('after')
+    assert 'owned' not in seen and 'owned' not in top.tmux('display-message', '-p', '#{pane_title}')
+    assert '\u202e' not in seen and '\x1b' not in seen
+    top.keys('q')
+    top.shows(row('noisy', 'running'))  # still on its own screen, with its own colours
+    top.keys('q')
+    top.shows(r'^ended with 0')
+    # The other views of the same.
+    for words in (('ls',), ('ls', '--watch'), ('show', jobs['markup']), ('why', jobs['bidi']), ('logs', hostile)):
+        if '--watch' in words:
+            watch = terminal(*words)
+            assert columns_of(watch.shows('wide-'), 'wide-') == 'held'
+            watch.keys('q')
+            continue
+        shown = terminal(*words).shows('ended with 0') if words[0] != 'logs' else ''
+        assert 'owned' not in shown and '\u202e' not in shown
+    for job in (*jobs.values(), hostile):
+        cluster.ok('cancel', job)
 
 
 def test_any_size(cluster, terminal):

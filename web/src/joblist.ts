@@ -13,6 +13,7 @@ export type Filter = Record<string, string | null>
 export class JobList {
   readonly rows = signal<Job[]>([])
   readonly counts = signal<Counts>({})
+  readonly total = signal(0)
   readonly state = signal<'loading' | 'ready' | 'end'>('loading')
   readonly error = signal<unknown>(null)
   private next: string | null = null
@@ -21,7 +22,7 @@ export class JobList {
   private stop = new AbortController()
   private busy = false
   private readonly off: () => void
-  private readonly ask = refresher(() => this.refresh(), () => 400)
+  readonly ask = refresher(() => this.refresh(), () => 400)
 
   constructor(private readonly filter: Filter) {
     this.off = onEvents((events) => this.hear(events))
@@ -45,7 +46,7 @@ export class JobList {
       for (let looked = 0; looked < 50; looked++) {
         const page: JobPage = await get(this.path({ limit: PAGE, cursor: this.next }), this.stop.signal)
         this.next = page.next
-        this.counts.value = page.counts
+        this.count(page)
         if (page.jobs.length) {
           const known = new Set(this.rows.value.map((j) => j.id))
           this.rows.value = [...this.rows.value, ...page.jobs.filter((j) => !known.has(j.id))]
@@ -58,6 +59,11 @@ export class JobList {
       if (!this.stop.signal.aborted) this.error.value = error
     }
     this.busy = false
+  }
+
+  private count(page: JobPage) {
+    this.counts.value = page.listed
+    this.total.value = Object.values(page.counts).reduce((a, b) => a + b, 0)
   }
 
   private hear(events: Event[] | null) {
@@ -74,21 +80,36 @@ export class JobList {
     if (this.fresh || this.dirty.size) this.ask()
   }
 
-  // What was shown is fetched by number, whatever its state is now: a row that is looked at does not vanish.
+  // What was shown is fetched by number, whatever its state is now: a row that is looked at does not vanish. What could not be
+  // fetched, or was too much for one request, stays old, and is asked for again.
   private async refresh() {
-    const shown = this.rows.value.filter((row) => this.dirty.has(row.id)).slice(0, AGAIN_MAX)
-    this.dirty.clear()
+    const here = new Set(this.rows.value.map((row) => row.id))
+    const old = [...this.dirty].filter((id) => here.has(id))
+    const now = old.slice(0, AGAIN_MAX)
+    const fresh = this.fresh
+    this.dirty = new Set(old.slice(AGAIN_MAX))
+    this.fresh = false
+    try {
+      await this.fetch(now, fresh)
+    } catch (error) {
+      now.forEach((id) => this.dirty.add(id))
+      this.fresh ||= fresh
+      throw error
+    }
+    if (this.dirty.size || this.fresh) this.ask()
+  }
+
+  private async fetch(ids: number[], fresh: boolean) {
     const changed = new Map<number, Job>()
-    if (shown.length) {
-      const page: JobPage = await get('/v1/jobs' + query({ selector: shown.map((j) => j.id).join(','), limit: 1000 }), this.stop.signal)
+    if (ids.length) {
+      const page: JobPage = await get('/v1/jobs' + query({ selector: ids.join(','), limit: 1000 }), this.stop.signal)
       for (const job of page.jobs) changed.set(job.id, job)
-      this.counts.value = page.counts
+      this.count(page)
     }
     let added: Job[] = []
-    if (this.fresh) {
-      this.fresh = false
+    if (fresh) {
       const page: JobPage = await get(this.path({ limit: PAGE }), this.stop.signal)
-      this.counts.value = page.counts
+      this.count(page)
       const known = new Set(this.rows.value.map((j) => j.id))
       added = page.jobs.filter((j) => !known.has(j.id))
       for (const job of page.jobs) changed.set(job.id, job)

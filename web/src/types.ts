@@ -10,7 +10,7 @@ export type Job = {
   submitted_at: Time; started_at: Time; ended_at: Time
   attempts: number; node: string | null; reason: string | null; exit_code: number | null; signal: number | null
 }
-export type JobPage = { jobs: Job[]; next: string | null; counts: Counts }
+export type JobPage = { jobs: Job[]; next: string | null; counts: Counts; listed: Counts }
 export type JobDetail = Job & {
   first?: number; step?: number; limit?: number | null
   time_limit_s: number | null; grace_s: number | null; retries: number; begin_at: Time; deadline_at: Time

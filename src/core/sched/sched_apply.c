@@ -154,6 +154,7 @@ static void job_changed(struct sched *s, struct job *j)
 {
     if (j->is_array && !job_state_terminal(j->state))
         set_job_state(s, j, array_state(j));
+    sched_count_partly(s, j, sched_partly(j));
     sched_queue_refresh(s, j);
 }
 
@@ -193,6 +194,7 @@ static void evict(struct sched *s)
         s->ended_head = (s->ended_head + 1) % s->ended_cap;
         s->ended_count--;
         check(j && job_state_terminal(j->state));
+        sched_count_partly(s, j, 0);
         s->stats.jobs[j->state]--;
         if (j->is_array)
             for (int state = 0; state < JOB_STATES; state++)
@@ -227,6 +229,7 @@ static bool after_met(enum after_when when, enum job_state end)
 static void job_ended(struct sched *s, struct job *j, enum job_state end, int64_t at_wall_ms)
 {
     set_job_state(s, j, end);
+    sched_count_partly(s, j, sched_partly(j));
     j->end_wall_ms = at_wall_ms;
     s->jobs_open--;
     sched_queue_refresh(s, j);
@@ -1357,6 +1360,7 @@ struct job *sched_load_job(struct sched *s, job_id id)
 void sched_load_pending(struct sched *s, struct job *j)
 {
     j->order_key = sched_order_key(s, j);
+    sched_count_partly(s, j, sched_partly(j));
     s->record_wall_ms = j->submit_wall_ms; /* When it came to wait is known already. */
     sched_queue_refresh(s, j);
 }

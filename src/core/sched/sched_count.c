@@ -95,6 +95,26 @@ void sched_count_job(struct sched *s, struct job *j)
         j->array->counted = tasks;
 }
 
+uint16_t sched_partly(const struct job *j)
+{
+    uint16_t partly = 0;
+    for (int state = 0; j->is_array && state < JOB_STATES; state++)
+        if (j->array->counts[state])
+            partly |= (uint16_t)(1u << job_task_shown(j, (enum job_state)state));
+    return partly & (uint16_t)~(1u << j->state);
+}
+
+void sched_count_partly(struct sched *s, struct job *j, uint16_t partly)
+{
+    if (!j->is_array || j->array->partly == partly)
+        return;
+    for (int state = 0; state < JOB_STATES; state++) {
+        s->stats.partly[state] -= j->array->partly >> state & 1;
+        s->stats.partly[state] += partly >> state & 1;
+    }
+    j->array->partly = partly;
+}
+
 static int64_t eligible_since(const struct job *j)
 {
     return j->extra && j->extra->eligible_wall_ms ? j->extra->eligible_wall_ms : j->submit_wall_ms;

@@ -175,6 +175,7 @@ struct array {
     uint32_t counted;            /* tasks that wait, as counted under job.counted */
     uint32_t fresh;              /* positions from here on were never tried */
     uint32_t open;               /* tasks with an open attempt */
+    uint16_t partly;             /* bits of the states for which it counts in stats.partly */
     bool gang;                   /* all of it runs at the same time, each on a node of its own: see sched_gang.c */
     node_id *members;            /* of a gang: where each was last sent; soft: of those that are not open it may be 0 */
     uint32_t *returned;          /* positions below fresh that wait again; stale entries are skipped */
@@ -454,6 +455,8 @@ void sched_party_check(const struct sched *s);
 void sched_count_queue(struct sched *s, uint32_t queue);               /* makes room for it */
 void sched_count_state(struct sched *s, const struct job *j, enum job_state from, enum job_state to, uint64_t tasks);
 void sched_count_job(struct sched *s, struct job *j);                  /* whether it waits, and for what, may have changed */
+uint16_t sched_partly(const struct job *j);                            /* struct array.partly as it should be */
+void sched_count_partly(struct sched *s, struct job *j, uint16_t partly); /* counts it as that from now on */
 void sched_note_start(struct sched *s, const struct run *r, int64_t ran_ms);
 void sched_note_end(struct sched *s, const struct run *r);             /* as it was before its end */
 void sched_count_check(const struct sched *s);

@@ -379,6 +379,7 @@ static void check_job(const struct sched *s, const struct job *j, uint64_t *task
     }
     const struct array *a = j->array;
     uint32_t counts[JOB_STATES] = { 0 }, open = 0;
+    check(a->partly == sched_partly(j));
     for (uint32_t p = 0; p < a->tasks; p++) {
         enum job_state state = sched_task_state(j, p);
         bool is_open = state == JOB_DISPATCHED || state == JOB_RUNNING || state == JOB_UNCERTAIN || state == JOB_CANCELLING;

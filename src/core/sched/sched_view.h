@@ -155,6 +155,7 @@ struct planned { job_id job; bool array; node_id node; int64_t start_wall_ms, en
 struct sched_stats {
     uint64_t jobs[JOB_STATES];       /* jobs by state (an array counts once) */
     uint64_t tasks[JOB_STATES];      /* tasks by state */
+    uint64_t partly[JOB_STATES];     /* arrays that are in another state as a whole and have tasks in this one */
     uint64_t nodes[NODE_STATES];
     uint64_t submitted, started, succeeded, failed, cancelled, retried; /* tasks, since the store was made */
     uint64_t ended[JOB_STATES], failed_for[REASONS];                    /* tasks by end, and failed ones by reason */

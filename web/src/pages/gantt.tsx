@@ -97,7 +97,7 @@ export function Gantt() {
   // What is planned moves with the plan; no event tells that.
   useEffect(() => {
     if (!future) return
-    const timer = setInterval(() => document.hidden || get<{ slots: Planned[] }>('/v1/plan?limit=5000').then((p) => { expected.current = p.slots.map(toPlanned); bump((n) => n + 1) }, () => {}), 5000)
+    const timer = setInterval(() => document.hidden || get<{ slots: Planned[] }>('/v1/plan?limit=5000').then((p) => { expected.current = p.slots.map(toPlanned); setError(null); bump((n) => n + 1) }, setError), 5000)
     return () => clearInterval(timer)
   }, [future])
 

@@ -241,21 +241,24 @@ function Tasks({ job, id }: { job: JobDetail; id: string }) {
   const [state, setState] = useState<string | null>(null)
   const [rows, setRows] = useState<Task[]>([])
   const [next, setNext] = useState<string | null>('')
+  const [error, setError] = useState<unknown>(null)
+  const [round, again] = useState(0)
   const version = Object.entries(job.counts).map((e) => e.join()).join(';')
   const fetchPage = async (cursor: string | null, limit: number) => get<TaskPage>(`/v1/jobs/${id}/tasks?limit=${limit}` + (state ? `&state=${state}` : '') + (cursor ? `&cursor=${cursor}` : ''))
   useEffect(() => {
     let live = true
-    fetchPage(null, Math.min(1000, Math.max(200, rows.length))).then((page) => live && (setRows(page.tasks), setNext(page.next)), () => {})
+    fetchPage(null, Math.min(1000, Math.max(200, rows.length))).then((page) => live && (setRows(page.tasks), setNext(page.next), setError(null)), (problem) => live && setError(problem))
     return () => { live = false }
-  }, [version, state])
+  }, [version, state, round])
   const more = () => {
     if (!next) return
     const cursor = next
     setNext(null)
-    fetchPage(cursor, 500).then((page) => { setRows((old) => [...old, ...page.tasks.filter((t) => !old.some((o) => o.index === t.index))]); setNext(page.next) }, () => setNext(cursor))
+    fetchPage(cursor, 500).then((page) => { setRows((old) => [...old, ...page.tasks.filter((t) => !old.some((o) => o.index === t.index))]); setNext(page.next); setError(null) }, (problem) => { setNext(cursor); setError(problem) })
   }
   return (
     <Panel title={job.nodes > 1 ? 'Parts, by rank' : 'Tasks'} aside={<div class="tabs"><button class={state ? '' : 'on'} onClick={() => setState(null)}>all <b>{number(job.tasks)}</b></button>{STATES.filter((s) => job.counts[s]).map((s) => <button key={s} class={`s-${s} ${state === s ? 'on' : ''}`} onClick={() => setState(state === s ? null : s)}><i />{s.replace(/_/g, ' ')} <b>{number(job.counts[s])}</b></button>)}</div>}>
+      {error !== null && <Failure of={error} again={() => again((n) => n + 1)} />}
       <div class="flush tasks" style={{ height: `${Math.min(360, Math.max(1, rows.length) * 28)}px`, display: 'flex', flexDirection: 'column' }}>
         <VirtualList count={rows.length} height={28} class="rows" label="Tasks" nearEnd={more} row={(i) => {
           const t = rows[i]
@@ -271,8 +274,8 @@ function Tasks({ job, id }: { job: JobDetail; id: string }) {
 }
 
 function JobEvents({ id, version }: { id: string; version: string }) {
-  const { data } = useFetch((stop) => get<{ events: Event[]; next: string | null }>(`/v1/jobs/${id}/events?limit=200`, stop), version)
-  if (!data) return <Loading />
+  const { data, error, again } = useFetch((stop) => get<{ events: Event[]; next: string | null }>(`/v1/jobs/${id}/events?limit=200`, stop), version)
+  if (!data) return error ? <Failure of={error} again={again} /> : <Loading />
   return (
     <table class="grid"><tbody>
       {data.events.map((e) => <tr key={e.seq}><td class="muted">{e.seq}</td><td>{stamp(e.at)}</td><td>{e.event}</td><td class="muted wrap">{fields(e)}</td></tr>)}

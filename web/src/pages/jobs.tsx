@@ -8,7 +8,7 @@ import { go, href, route, setQuery } from '../router'
 import { now } from '../state'
 import { brief, bytes, cpus, ending, number, plain, plural, short, since, stamp, when } from '../text'
 import type { Job } from '../types'
-import { Empty, Failure, Parts, State, Text, VirtualList } from '../ui'
+import { Empty, Failure, Parts, Stale, State, Text, VirtualList } from '../ui'
 
 export const STATES = ['running', 'dispatched', 'queued', 'held', 'blocked', 'retry_wait', 'cancelling', 'uncertain', 'failed', 'cancelled', 'expired', 'succeeded']
 const OPEN = new Set(STATES.slice(0, 8))
@@ -46,10 +46,9 @@ const Head = ({ all, chooseAll }: { all: boolean; chooseAll: (on: boolean) => vo
   </div>
 )
 
-function Filters({ counts }: { counts: Record<string, number> }) {
+function Filters({ counts, total }: { counts: Record<string, number>; total: number }) {
   const q = route.value.query
   const state = q.get('state')
-  const total = Object.values(counts).reduce((a, b) => a + b, 0)
   const field = (name: string, hint: string) => (
     <input key={name + (q.get(name) ?? '')} class={q.get(name) ? 'set' : ''} defaultValue={q.get(name) ?? ''} placeholder={hint} aria-label={hint} onChange={(e) => setQuery({ [name]: e.currentTarget.value.trim() || null })} />
   )
@@ -109,7 +108,7 @@ export function Jobs() {
   return (
     <div class="page full jobs">
       <h1 class="hidden">Jobs</h1>
-      <Filters counts={list.counts.value} />
+      <Filters counts={list.counts.value} total={list.total.value} />
       {chosen.size > 0 && (
         <div class="bulk" role="toolbar" aria-label="Chosen jobs">
           <strong>{plural(chosen.size, 'job')} chosen</strong>
@@ -119,6 +118,7 @@ export function Jobs() {
         </div>
       )}
       {list.error.value !== null && <Failure of={list.error.value} again={list.more} />}
+      <Stale of={[list.ask]} />
       <div class="table">
         <Head all={rows.length > 0 && chosen.size === rows.length} chooseAll={(on) => picked.set(on ? new Set(rows.map((j) => j.id)) : new Set())} />
         {rows.length === 0 && list.state.value === 'end' ? (
