@@ -337,6 +337,32 @@ def test_a_job_as_it_runs(page, api, tmp_path):
     api.call('POST', f'/v1/jobs/{newest}/cancel', {})
 
 
+def test_what_failed_is_read_where_it_said_something(page, api):
+    for command, stream, said in (('echo only there >&2; exit 3', 'stderr', 'only there'), ('echo here; echo and there >&2; exit 3', 'stdout', 'here'),
+                                  ('echo well >&2', 'stdout', 'It wrote nothing')):
+        job = submit(api, command)
+        ended(api, job)
+        page.go(f'#/jobs/{job}')
+        page.wait_text(said, '.log')
+        assert page.run('document.querySelector(".panel .tabs .on, .log-bar .on, button.on")?.innerText').strip().startswith(stream), stream
+
+
+def test_a_gang_says_what_it_waits_for(page, api):
+    blocker = submit(api, 'sleep 1000', cpus=2, where='node=n2')
+    wait_state(api, blocker, 'running')
+    job = submit(api, 'true', nodes=2, cpus=1, name='on-both')
+    page.go(f'#/jobs/{job}')
+    page.wait_text('2 nodes at the same time: 1 have room for it now, 2 would have it', '.why')
+    page.wait_text('submitted again for 1 node', '.why')
+    page.wait_text('2 at the same time, with that on each', '.facts')
+    page.go('#/jobs')
+    page.wait_text('on 2 nodes', '.rows')
+    api.call('POST', f'/v1/jobs/{blocker}/cancel', {})
+    page.go(f'#/jobs/{job}')
+    page.wait_text('succeeded', '.title')
+    page.wait('document.querySelectorAll(".task-row").length === 2', 'its parts')
+
+
 def test_the_use_of_a_job_is_drawn_while_it_runs(page, api):
     job = submit(api, 'sleep 60 & while :; do :; done', name='busy', mem='1G')
     page.go(f'#/jobs/{job}')
@@ -651,6 +677,9 @@ def test_the_page_survives_a_restart_of_the_master(browser):
         master.master.kill()
         master.master.wait()
         page.wait('!document.querySelector(".l-live")', 'it is told that the master is away')
+        page.go('#/overview')
+        page.wait_text('silent', '.tile.bad')  # what it said last is not what is
+        page.go('#/jobs')
         master.start()
         submit(master, 'true', name='while-away')
         master.call('POST', f'/v1/jobs/{first}/cancel', {})

@@ -86,8 +86,8 @@ class Log {
   }
 }
 
-export function LogView({ id, attempts, live }: { id: string; attempts: number; live: boolean }) {
-  const [stream, setStream] = useState<'stdout' | 'stderr'>('stdout')
+export function LogView({ id, attempts, live, first }: { id: string; attempts: number; live: boolean; first: 'stdout' | 'stderr' }) {
+  const [stream, setStream] = useState(first)
   const [attempt, setAttempt] = useState(0)
   const [follow, setFollow] = useState(true)
   const [wrap, setWrap] = useState(false)

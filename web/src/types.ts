@@ -34,7 +34,7 @@ export type Attempt = {
 }
 export type Why = {
   id: number; state: string; reason: string; text: string; all: { reason: string; text: string }[]
-  nodes_ready: number; nodes_total: number
+  nodes_ready: number; nodes_total: number; nodes_asked: number; nodes_now: number; nodes_ever: number
   dims: { name: string; need: number; free_most: number; capacity_most: number; nodes_refused: number }[]
   blocked_by: number | null; jobs_before: number; due_in_s: number | null; estimate: Estimate
   nodes_out: Record<string, number>

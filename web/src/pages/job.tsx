@@ -131,6 +131,14 @@ function ChangeLine({ change }: { change: NonNullable<Why['change']> }) {
   return <p class="estimate">It would start now {words.join(', ')}.</p>
 }
 
+// What failed without a word on stdout is read where it has one.
+const saidItThere = (attempts: Attempt[]) => {
+  const last = attempts[attempts.length - 1]
+  return Boolean(last?.ended_at && last.exit_code !== 0 && !last.stdout_bytes && last.stderr_bytes)
+}
+
+const RESOURCES: Record<string, string> = { cpus: 'CPUs', mem_bytes: 'memory', gpus: 'GPUs' }
+
 function WhyPanel({ why }: { why: Why }) {
   const say = (name: string, n: number) => (name === 'mem_bytes' ? bytes(n) : name === 'cpus' || name === 'gpus' ? cpus(n / 1000) : number(n))
   return (
@@ -139,6 +147,7 @@ function WhyPanel({ why }: { why: Why }) {
         <strong>{plain(why.text)}</strong>
         {why.all.length > 1 && <ul>{why.all.slice(1).map((w) => <li key={w.reason}>{plain(w.text)}</li>)}</ul>}
         <ul>
+          {why.nodes_asked > 1 && <li>{number(why.nodes_asked)} nodes at the same time: {number(why.nodes_now)} have room for it now, {number(why.nodes_ever)} would have it when they are empty</li>}
           {why.blocked_by && <li>first in its way: <a href={href('jobs', why.blocked_by)}>job {why.blocked_by}</a></li>}
           {why.jobs_before > 0 && <li>{plural(why.jobs_before, 'job')} of the same shape before it</li>}
           {why.due_in_s !== null && <li>due in {duration(why.due_in_s)}</li>}
@@ -149,7 +158,7 @@ function WhyPanel({ why }: { why: Why }) {
       {why.dims.length > 0 && (
         <table class="grid">
           <thead><tr><th>Resource</th><th class="n">needs</th><th class="n">most free on a node</th><th class="n">largest node</th><th class="n">nodes that refuse</th></tr></thead>
-          <tbody>{why.dims.map((d) => <tr key={d.name}><td>{d.name}</td><td class="n">{say(d.name, d.need)}</td><td class="n">{say(d.name, d.free_most)}</td><td class="n">{say(d.name, d.capacity_most)}</td><td class="n">{number(d.nodes_refused)}</td></tr>)}</tbody>
+          <tbody>{why.dims.map((d) => <tr key={d.name}><td>{RESOURCES[d.name] ?? plain(d.name)}</td><td class="n">{say(d.name, d.need)}</td><td class="n">{say(d.name, d.free_most)}</td><td class="n">{say(d.name, d.capacity_most)}</td><td class="n">{number(d.nodes_refused)}</td></tr>)}</tbody>
         </table>
       )}
     </Panel>
@@ -349,7 +358,7 @@ export function JobPage({ id }: { id: string }) {
       {error !== null && <Failure of={error} again={again} />}
       {shown.why && <WhyPanel why={shown.why} />}
       <Panel title="Attempts" aside={`rota show ${id}`}><Timeline shown={shown} /></Panel>
-      {job.array && !task ? <Tasks job={job} id={String(job.id)} /> : <LogView id={selectorPath(id)} attempts={attempts} live={state === 'running'} />}
+      {job.array && !task ? <Tasks job={job} id={String(job.id)} /> : <LogView id={selectorPath(id)} attempts={attempts} live={state === 'running'} first={saidItThere(shown.attempts) ? 'stderr' : 'stdout'} />}
       <div class="columns">
         <Panel title="Job" aside={<Copy text={`rota show ${id}`} label="Copy command" />}><Facts job={job} /></Panel>
         <UsagePanel usage={shown.usage} job={job} />

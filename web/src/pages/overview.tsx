@@ -6,7 +6,7 @@ import { get } from '../api'
 import { Chart } from '../chart'
 import { go, href } from '../router'
 import { askNodes, askStats, nodes, refresher, stats, watchNodes } from '../state'
-import { onEvents } from '../live'
+import { link, onEvents } from '../live'
 import { brief, bytes, cpus, duration, number, plain, plural, short } from '../text'
 import { colour, theme } from '../theme'
 import type { Node, Stats } from '../types'
@@ -27,6 +27,7 @@ function Health({ s }: { s: Stats }) {
   const bad = ['down', 'suspect', 'quarantined'].reduce((n, state) => n + (s.nodes[state] ?? 0), 0)
   const total = Object.entries(s.nodes).reduce((n, [state, count]) => n + (state === 'removed' ? 0 : count), 0)
   const ready = s.nodes.ready ?? 0
+  const gone = link.value === 'lost' // what is shown is what it said last
   const later = (s.tasks.held ?? 0) + (s.tasks.blocked ?? 0) + (s.tasks.retry_wait ?? 0)
   return (
     <div class="tiles">
@@ -38,8 +39,8 @@ function Health({ s }: { s: Stats }) {
       <Tile label="Tasks failed" value={short(s.tasks.failed ?? 0)} note={`of ${short(s.totals.submitted)} submitted`} tone={s.tasks.failed ? 'warn' : ''} to="#/failures" />
       <Tile label="Commit" value={duration(s.store.commit_s_last)} note={`worst ${duration(s.store.commit_s_max)}`} tone={s.store.errors ? 'bad' : s.store.commit_s_last > 0.25 ? 'warn' : ''} />
       <Tile label="Store" value={bytes(s.store.bytes)} note={s.store.low ? 'disk nearly full' : `${bytes(s.store.free_bytes)} free`} tone={s.store.low ? 'bad' : ''} />
-      <Tile label="Bus" value={s.bus.up ? 'up' : 'down'} note={s.bus.kind} tone={s.bus.up ? 'good' : 'bad'} />
-      <Tile label="Master" value={s.ready ? 'ready' : 'starting'} note={`${s.version}, epoch ${s.epoch}`} tone={s.ready ? 'good' : 'warn'} />
+      <Tile label="Bus" value={gone ? 'not known' : s.bus.up ? 'up' : 'down'} note={s.bus.kind} tone={gone ? '' : s.bus.up ? 'good' : 'bad'} />
+      <Tile label="Master" value={gone ? 'silent' : s.ready ? 'ready' : 'starting'} note={gone ? 'all of this is as it was' : `${s.version}, epoch ${s.epoch}`} tone={gone ? 'bad' : s.ready ? 'good' : 'warn'} />
     </div>
   )
 }
