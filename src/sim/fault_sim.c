@@ -1738,7 +1738,6 @@ static void answer_later(struct world *w, const struct sched_event *ev, job_id j
 
 /* --- jobs that come again: the master's shell --- */
 
-
 static void cron_change(struct world *w, bool there)
 {
     struct cron_settings set = { .user = bytes_str("ada"), .schedule = bytes_str("each"), .zone = bytes_str("UTC"), .spec = bytes_str("{}") };

@@ -51,6 +51,8 @@ static void encode_plain(struct buf *out, const struct record *r)
 static bool made_already(struct again *a, const struct record *r)
 {
     autobuf struct buf plain = BUF_INIT;
+    if (a->early_at == a->early.size)
+        return false;
     encode_plain(&plain, r);
     if (a->early.size - a->early_at < plain.size || memcmp(a->early.data + a->early_at, plain.data, plain.size) != 0)
         return false;
@@ -180,18 +182,6 @@ static void begin(void *arg)
     a->s = sched_new(a->config);
 }
 
-static int take_piece(void *arg, struct bytes piece, struct err *err)
-{
-    (void)arg, (void)piece, (void)err;
-    return 0;
-}
-
-static int take_snapshot(void *arg, uint64_t seq, const struct err *refused, struct err *err)
-{
-    (void)arg, (void)seq, (void)refused, (void)err;
-    return 0;
-}
-
 static int finish(void *arg, struct err *err)
 {
     struct again *a = arg;
@@ -201,7 +191,7 @@ static int finish(void *arg, struct err *err)
 int journal_again(const char *dir_or_file, const struct sched_config *config, struct again_result *out, struct err *err)
 {
     struct again a = { .config = config, .result = out };
-    struct store_inspector with = { &a, begin, take_piece, take_snapshot, take, finish };
+    struct store_inspector with = { &a, begin, NULL, NULL, take, finish };
     autobuf struct buf report = BUF_INIT;
     *out = (struct again_result){ 0 };
     int rc = store_sqlite_inspect(dir_or_file, &with, &report, false, err);

@@ -7,8 +7,8 @@
 #include "core/model/states.h"
 #include "store/store.h"
 
-struct known_class { uint64_t cpu_milli; int64_t time_limit_ms; uint32_t user; };
-struct known_job { uint32_t class, tasks; int64_t ready_wall_ms; };
+struct known_class { uint64_t cpu_milli; int64_t time_limit_ms; uint32_t user, nodes; };
+struct known_job { uint32_t class; int64_t ready_wall_ms, longest_ms; };
 struct known_node { uint64_t cpu_milli; bool there; };
 
 struct log {
@@ -33,8 +33,9 @@ static uint32_t user_number(struct log *l, struct bytes name)
     return (uint32_t)l->users_count++;
 }
 
-static void empty(struct log *l)
+static void begin(void *arg)
 {
+    struct log *l = arg;
     for (size_t i = 0; i < l->users_count; i++)
         free(l->users[i]);
     l->users_count = l->classes_count = l->jobs_count = l->nodes_count = 0;
@@ -45,7 +46,7 @@ static void empty(struct log *l)
 static void learn_class(struct log *l, const struct ev_class *e)
 {
     l->classes = mem_grow(l->classes, &l->classes_cap, l->classes_count + 1, sizeof *l->classes);
-    l->classes[l->classes_count++] = (struct known_class){ e->need.v[RES_CPU], e->time_limit_ms, user_number(l, e->user) };
+    l->classes[l->classes_count++] = (struct known_class){ e->need.v[RES_CPU], e->time_limit_ms, user_number(l, e->user), e->nodes > 1 ? e->nodes : 1 };
 }
 
 static struct known_job *job_of(struct log *l, uint64_t id)
@@ -77,23 +78,40 @@ static void learn_node(struct log *l, uint32_t id, uint64_t cpu_milli, bool know
         l->out->procs = (int64_t)(sum / 1000);
 }
 
-static void learn_end(struct log *l, const struct ev_ended *e)
+static void learn_row(struct log *l, uint64_t job, int64_t run_ms)
 {
-    const struct known_job *j = job_of(l, e->job);
-    if (!e->final || e->reason == REASON_SPAWN || j->class >= l->classes_count)
+    const struct known_job *j = job_of(l, job);
+    if (j->class >= l->classes_count)
         return;
     const struct known_class *c = &l->classes[j->class];
     struct swf *w = l->out;
     w->rows = mem_grow(w->rows, &w->cap, w->count + 1, sizeof *w->rows);
-    w->rows[w->count++] = (struct swf_row){ .id = (int64_t)e->job,
+    w->rows[w->count++] = (struct swf_row){ .id = (int64_t)job,
                                             .submit_s = j->ready_wall_ms / 1000,
-                                            .run_s = (e->run_ms + 999) / 1000,
+                                            .run_s = (run_ms + 999) / 1000,
                                             .procs_used = -1,
-                                            .procs_asked = (int64_t)((c->cpu_milli + 999) / 1000),
+                                            .procs_asked = (int64_t)((c->cpu_milli * c->nodes + 999) / 1000),
                                             .asked_s = c->time_limit_ms ? (c->time_limit_ms + 999) / 1000 : -1,
                                             .user = c->user };
     if (!w->rows[w->count - 1].procs_asked)
         w->rows[w->count - 1].procs_asked = 1;
+}
+
+static void learn_end(struct log *l, const struct ev_ended *e)
+{
+    int64_t *longest_ms = &job_of(l, e->job)->longest_ms;
+    if (e->flags & END_OF_GANG && e->run_ms > *longest_ms)
+        *longest_ms = e->run_ms;
+    if (e->final && e->reason != REASON_SPAWN)
+        learn_row(l, e->job, e->run_ms);
+}
+
+/* On several nodes at the same time: one row for all of it, as long as the longest part of the round that was its last. */
+static void learn_gang_end(struct log *l, const struct ev_gang_ended *e)
+{
+    if (e->final && e->reason != REASON_SPAWN)
+        learn_row(l, e->job, job_of(l, e->job)->longest_ms);
+    job_of(l, e->job)->longest_ms = 0;
 }
 
 static int take(void *arg, const struct record *r, struct err *err)
@@ -102,45 +120,23 @@ static int take(void *arg, const struct record *r, struct err *err)
     (void)err;
     switch (r->kind) {
     case EV_CLASS: learn_class(l, &r->class); break;
-    case EV_SUBMITTED: *job_of(l, r->submitted.job) = (struct known_job){ r->submitted.class, r->submitted.tasks, r->at_wall_ms }; break;
+    case EV_SUBMITTED: *job_of(l, r->submitted.job) = (struct known_job){ r->submitted.class, r->at_wall_ms, 0 }; break;
     case EV_RELEASED: job_of(l, r->released.job)->ready_wall_ms = r->at_wall_ms; break;
     case EV_UNBLOCKED: job_of(l, r->unblocked.job)->ready_wall_ms = r->at_wall_ms; break;
     case EV_GROWN: job_of(l, r->grown.job)->class = r->grown.class; break;
     case EV_NODE_SEEN: learn_node(l, r->node_seen.node, r->node_seen.capacity.v[RES_CPU], true, false); break;
     case EV_NODE_STATE: learn_node(l, r->node_state.node, 0, false, r->node_state.state == NODE_READY); break;
     case EV_ENDED: learn_end(l, &r->ended); break;
+    case EV_GANG_ENDED: learn_gang_end(l, &r->gang_ended); break;
     default: break;
     }
-    return 0;
-}
-
-static void begin(void *arg)
-{
-    empty(arg);
-}
-
-static int no_piece(void *arg, struct bytes piece, struct err *err)
-{
-    (void)arg, (void)piece, (void)err;
-    return 0;
-}
-
-static int no_snapshot(void *arg, uint64_t seq, const struct err *refused, struct err *err)
-{
-    (void)arg, (void)seq, (void)refused, (void)err;
-    return 0;
-}
-
-static int no_end(void *arg, struct err *err)
-{
-    (void)arg, (void)err;
     return 0;
 }
 
 int journal_log_read(struct swf *out, const char *dir_or_file, struct err *err)
 {
     struct log l = { .out = out };
-    struct store_inspector with = { &l, begin, no_piece, no_snapshot, take, no_end };
+    struct store_inspector with = { &l, begin, NULL, NULL, take, NULL };
     autobuf struct buf report = BUF_INIT;
     *out = (struct swf){ 0 };
     int rc = store_sqlite_inspect(dir_or_file, &with, &report, false, err);

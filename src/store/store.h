@@ -157,12 +157,13 @@ void store_mem_crash(struct store *s);
 struct store_inspector {
     void *arg;
     void (*begin)(void *arg); /* may come twice; then all that came before is void */
+    /* The snapshot; both NULL: it is of no interest, and not read. */
     int (*piece)(void *arg, struct bytes piece, struct err *err);
-    /* The snapshot of record seq is complete; or, refused not NULL, it cannot be used (ERR_NOT_FOUND: there is none).
+    /* That of record seq is complete; or, refused not NULL, it cannot be used (ERR_NOT_FOUND: there is none).
      */
     int (*snapshot)(void *arg, uint64_t seq, const struct err *refused, struct err *err);
     int (*each)(void *arg, const struct record *r, struct err *err);
-    int (*end)(void *arg, struct err *err);
+    int (*end)(void *arg, struct err *err); /* may be NULL */
 };
 /* Opens for reading only, checks everything (structure, checksums, replay) and prints; never changes a byte. An error
  * of the inspector (may be NULL) is one of the store. Not for a process that has the store open. */

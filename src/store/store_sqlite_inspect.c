@@ -85,6 +85,8 @@ static int look_at_snapshot(struct inspect *in, sqlite3 *db, struct err *err)
     if (!with)
         return 0;
     with->begin(with->arg);
+    if (!with->snapshot)
+        return 0;
     int rc = store_schema_check(db, STRUCTURE_TRUST, &meta, err);
     if (rc < 0)
         return rc;
@@ -115,7 +117,7 @@ static int look(struct inspect *in, struct err *err)
         return -(int)err->code;
     if ((rc = look_at_snapshot(in, db, err)) == 0)
         rc = store_sqlite_verify(db, r, STRUCTURE_ALL, &in->meta, &in->counts, note_record, in, err);
-    if (rc == 0 && in->inspector)
+    if (rc == 0 && in->inspector && in->inspector->end)
         rc = in->inspector->end(in->inspector->arg, err);
     store_reader_free(r);
     return rc;

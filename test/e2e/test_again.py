@@ -18,6 +18,8 @@ def mixed_job(rng, earlier):
            'simulate': {'run_s': round(1.1 + rng.random() * 0.5, 2), 'exit_code': int(rng.random() < 0.1)}, 'hold': rng.random() < 0.05}
     if rng.random() < 0.2:
         job['array'] = '1-5%3'
+    elif rng.random() < 0.15:
+        job['nodes'] = rng.choice([2, 3])
     if rng.random() < 0.3:
         job['time'] = '1s'
     if earlier and rng.random() < 0.1:

@@ -213,6 +213,20 @@ static uint64_t more_memory(const struct sched *s, const struct job *j)
     return most > has ? most : 0;
 }
 
+/* A new class; what its texts are in need not outlive this. */
+static uint32_t emit_class(struct sched *s, struct record *rec)
+{
+    struct ev_class *e = &rec->class;
+    e->class = (uint32_t)s->classes_count;
+    e->user = arena_bytes(&s->turn, e->user);
+    e->queue = arena_bytes(&s->turn, e->queue);
+    e->account = arena_bytes(&s->turn, e->account);
+    e->where = arena_bytes(&s->turn, e->where);
+    e->tokens = arena_bytes(&s->turn, e->tokens);
+    sched_emit(s, rec);
+    return e->class;
+}
+
 static void grow(struct sched *s, const struct job *j, uint64_t mem_bytes)
 {
     const struct class *c = job_class(s, j);
@@ -224,15 +238,8 @@ static void grow(struct sched *s, const struct job *j, uint64_t mem_bytes)
     e->need.v[RES_MEM] = mem_bytes;
     check(sched_class_key(&key, e, c->need.where, c->user, c->queue, c->shape->account));
     uint32_t number = intern_find(&s->class_keys, bytes_of(&key, sizeof key));
-    if (number == INTERN_NONE) {
-        number = e->class = (uint32_t)s->classes_count;
-        e->user = arena_bytes(&s->turn, e->user);
-        e->queue = arena_bytes(&s->turn, e->queue);
-        e->account = arena_bytes(&s->turn, e->account);
-        e->where = arena_bytes(&s->turn, e->where);
-        e->tokens = arena_bytes(&s->turn, e->tokens);
-        sched_emit(s, &rec);
-    }
+    if (number == INTERN_NONE)
+        number = emit_class(s, &rec);
     struct record grown = { .kind = EV_GROWN, .grown = { j->id.n, number, mem_bytes } };
     sched_emit(s, &grown);
 }
@@ -497,7 +504,9 @@ static int class_of(struct sched *s, const struct job_request *q, uint32_t *numb
 {
     struct record rec = { .kind = EV_CLASS };
     struct ev_class *e = &rec.class;
-    *e = (struct ev_class){ .class = (uint32_t)s->classes_count,
+    *e = (struct ev_class){ .user = q->user,
+                            .queue = q->queue,
+                            .where = q->where,
                             .need = q->need,
                             .time_limit_ms = q->time_limit_ms,
                             .grace_ms = q->grace_ms ? q->grace_ms : s->config.kill_grace_ms,
@@ -531,13 +540,7 @@ static int class_of(struct sched *s, const struct job_request *q, uint32_t *numb
         if (*number != INTERN_NONE)
             return 0;
     }
-    *number = e->class;
-    e->user = arena_bytes(&s->turn, q->user);
-    e->queue = arena_bytes(&s->turn, q->queue);
-    e->account = arena_bytes(&s->turn, e->account);
-    e->where = arena_bytes(&s->turn, q->where);
-    e->tokens = arena_bytes(&s->turn, e->tokens);
-    sched_emit(s, &rec);
+    *number = emit_class(s, &rec);
     return 0;
 }
 

@@ -134,25 +134,30 @@ int sched_cron_apply_submitted(struct sched *s, const struct ev_submitted *e, st
     return 0;
 }
 
+/* All of it; borrows. */
+static struct record record_of(const struct cron_entry *c)
+{
+    return (struct record){ .kind = EV_CRON,
+                            .cron = { .name = c->name,
+                                      .user = c->set.user,
+                                      .schedule = c->set.schedule,
+                                      .zone = c->set.zone,
+                                      .overlap = c->set.overlap,
+                                      .missed = c->set.missed,
+                                      .paused = c->set.paused,
+                                      .spec = c->set.spec,
+                                      .from_wall_ms = c->last_wall_ms,
+                                      .last = c->last.n,
+                                      .submitted = c->submitted,
+                                      .passed = c->passed,
+                                      .passed_for = c->passed_for,
+                                      .passed_wall_ms = c->passed_wall_ms,
+                                      .passed_text = c->passed_text } };
+}
+
 void sched_cron_record(const struct sched *s, size_t i, struct record *r)
 {
-    const struct cron_entry *c = s->crons[i];
-    *r = (struct record){ .kind = EV_CRON };
-    r->cron = (struct ev_cron){ .name = c->name,
-                                .user = c->set.user,
-                                .schedule = c->set.schedule,
-                                .zone = c->set.zone,
-                                .overlap = c->set.overlap,
-                                .missed = c->set.missed,
-                                .paused = c->set.paused,
-                                .spec = c->set.spec,
-                                .from_wall_ms = c->last_wall_ms,
-                                .last = c->last.n,
-                                .submitted = c->submitted,
-                                .passed = c->passed,
-                                .passed_for = c->passed_for,
-                                .passed_wall_ms = c->passed_wall_ms,
-                                .passed_text = c->passed_text };
+    *r = record_of(s->crons[i]);
 }
 
 /* --- commands --- */
@@ -184,25 +189,18 @@ void sched_cron_set(struct sched *s, const struct sched_event *ev, struct sched_
     if (c && same(&c->set, set))
         return;
     bool from_now = !c || (c->set.paused && !set->paused) || !bytes_equal(c->set.schedule, set->schedule) || !bytes_equal(c->set.zone, set->zone);
-    struct cron_entry none = { .name = ev->cron.name };
-    const struct cron_entry *was = c ? c : &none;
-    struct record r = { .kind = EV_CRON };
-    r.cron = (struct ev_cron){ .name = arena_bytes(&s->turn, ev->cron.name),
-                               .user = arena_bytes(&s->turn, set->user),
-                               .schedule = arena_bytes(&s->turn, set->schedule),
-                               .zone = arena_bytes(&s->turn, set->zone),
-                               .overlap = set->overlap,
-                               .missed = set->missed,
-                               .paused = set->paused,
-                               .spec = arena_bytes(&s->turn, set->spec),
-                               .from_wall_ms = from_now && s->wall_ms > was->last_wall_ms ? s->wall_ms : was->last_wall_ms,
-                               .last = was->last.n,
-                               .submitted = was->submitted,
-                               .passed = was->passed,
-                               .passed_for = was->passed_for,
-                               .passed_wall_ms = was->passed_wall_ms,
-                               .passed_text = arena_bytes(&s->turn, was->passed_text),
-                               .actor = arena_bytes(&s->turn, ev->cron.actor) };
+    struct cron_entry now = c ? *c : (struct cron_entry){ 0 };
+    now.name = arena_bytes(&s->turn, ev->cron.name);
+    now.set = *set;
+    now.set.user = arena_bytes(&s->turn, set->user);
+    now.set.schedule = arena_bytes(&s->turn, set->schedule);
+    now.set.zone = arena_bytes(&s->turn, set->zone);
+    now.set.spec = arena_bytes(&s->turn, set->spec);
+    now.passed_text = arena_bytes(&s->turn, now.passed_text);
+    if (from_now && s->wall_ms > now.last_wall_ms)
+        now.last_wall_ms = s->wall_ms;
+    struct record r = record_of(&now);
+    r.cron.actor = arena_bytes(&s->turn, ev->cron.actor);
     sched_emit(s, &r);
     result->changed = true;
 }
