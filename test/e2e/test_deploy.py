@@ -65,6 +65,24 @@ def test_compose_names_what_is_there():
             assert option.split('=')[0] + ' ' in text.replace('\n', ' '), option
 
 
+def test_grafana_finds_its_dashboards_in_compose():
+    """What is provisioned is mounted where the provisioning looks for it, each dashboard, and the source has the name it has elsewhere."""
+    def load(path):
+        with open(os.path.join(DEPLOY, path), encoding='utf-8') as f:
+            return yaml.safe_load(f)
+
+    services = load('compose.yaml')['services']
+    mounts = {to: os.path.normpath(source) for source, to, _ in (v.split(':') for v in services['grafana']['volumes'])}
+    for provider in load('grafana/provisioning/dashboards/rota.yaml')['providers']:
+        folder = mounts[provider['options']['path']]
+        assert any(name.endswith('.json') for name in os.listdir(os.path.join(DEPLOY, folder)))
+    assert mounts['/etc/grafana/provisioning'] == 'grafana/provisioning'
+    [source], [elsewhere] = (load(path)['datasources'] for path in (mounts['/etc/grafana/provisioning/datasources/rota.yaml'],
+                                                                    'grafana/provisioning/datasources/rota.yaml'))
+    assert source['url'] == 'http://prometheus:9090' and source['isDefault'] and source['uid'] == elsewhere['uid']
+    assert '--web.listen-address' not in ' '.join(services['prometheus']['command'])  # 9090 is where it listens unless told otherwise
+
+
 def test_units():
     for role in ('master', 'worker'):
         path = os.path.join(DEPLOY, 'systemd', f'rota-{role}.service')

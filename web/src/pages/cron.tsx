@@ -7,7 +7,7 @@ import { href } from '../router'
 import { now, refresher } from '../state'
 import { duration, number, plain, plural, quote, stamp } from '../text'
 import type { CronEntry } from '../types'
-import { Command, Dialog, Empty, Failure, Loading, Panel, Text, toast } from '../ui'
+import { Command, Dialog, Empty, Failure, Panel, Stale, Text, Wait, toast } from '../ui'
 
 const entries = signal<CronEntry[] | null>(null)
 const askEntries = refresher(async () => void (entries.value = (await get<{ entries: CronEntry[] }>('/v1/cron')).entries), () => 1000)
@@ -58,12 +58,12 @@ export function Cron() {
     askEntries()
     return onEvents(askEntries)
   }, [])
-  const list = entries.value, problem = askEntries.failure.value
-  if (!list) return <div class="page">{problem ? <Failure of={problem} again={askEntries} /> : <Loading />}</div>
+  const list = entries.value
+  if (!list) return <div class="page"><Wait for={askEntries} /></div>
   return (
     <div class="page">
       <h1 class="hidden">Jobs that come again</h1>
-      {problem !== null && <Failure of={problem} again={askEntries} />}
+      <Stale of={[askEntries]} />
       <Panel title="Jobs that come again" aside={plural(list.length, 'entry', 'entries')}>
         {!list.length ? <Empty title="No job comes again"><code>rota cron add nightly --at '30 2 * * mon-fri' -- ./backup.sh</code> makes an entry: the master submits its job at each of these times.</Empty> : (
           <div class="flush overflow">

@@ -8,7 +8,7 @@ import { go, href, route, setQuery } from '../router'
 import { askNodes, nodes, now, refresher, watchNodes } from '../state'
 import { bytes, cpus, duration, number, plain, plural, since, stamp } from '../text'
 import type { Node } from '../types'
-import { Copy, Empty, Failure, Loading, Meter, Panel, State, Text, VirtualList } from '../ui'
+import { Copy, Empty, Failure, Loading, Meter, Panel, Stale, State, Text, VirtualList, Wait } from '../ui'
 
 const NODE_STATES = ['ready', 'suspect', 'down', 'draining', 'drained', 'quarantined', 'joining', 'removed']
 const heard = (n: Node) => (n.heard_ago_s === null ? 'never' : `${duration(n.heard_ago_s)} ago`)
@@ -47,11 +47,11 @@ export function Nodes() {
   for (const n of list ?? []) counts[n.state] = (counts[n.state] ?? 0) + 1
   const shown = (list ?? []).filter((n) => (state ? n.state === state : n.state !== 'removed') && n.name.toLowerCase().includes(name))
   useKeys({ j: () => cursor.set(Math.min(shown.length - 1, cursor.now() + 1)), k: () => cursor.set(Math.max(0, cursor.now() - 1)), Enter: () => shown[cursor.now()] && go(href('nodes', shown[cursor.now()].name)), Escape: () => cursor.set(-1) })
-  if (!list) return <div class="page">{askNodes.failure.value ? <Failure of={askNodes.failure.value} again={askNodes} /> : <Loading />}</div>
+  if (!list) return <div class="page"><Wait for={askNodes} /></div>
   return (
     <div class="page full">
       <h1 class="hidden">Nodes</h1>
-      {askNodes.failure.value !== null && <Failure of={askNodes.failure.value} again={askNodes} />}
+      <Stale of={[askNodes]} />
       <div class="filters">
         <div class="tabs" role="tablist">
           <button class={state ? '' : 'on'} onClick={() => setQuery({ state: null })}>all <b>{number(list.length - (counts.removed ?? 0))}</b></button>
