@@ -45,7 +45,7 @@ static void keep_tails(struct master *m, const struct message *msg)
             continue;
         struct attempt_ref ref = { { r->ended.job }, r->ended.task, r->ended.attempt };
         if (attempt_equal(ref, msg->finished.ref))
-            keep_tail(master_ride(m), ref, msg, r->ended.final == JOB_SUCCEEDED);
+            keep_tail(master_ride(m), ref, msg, attempt_final(r->ended.final, r->ended.reason, r->ended.flags) == JOB_SUCCEEDED);
     }
 }
 

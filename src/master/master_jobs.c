@@ -477,8 +477,9 @@ static void attempt_json(void *arg, const struct store_attempt *a)
     json_id(j, "over", a->over.n);
     json_time(j, "started_at", a->started_wall_ms);
     json_time(j, "ended_at", a->ended_wall_ms);
-    json_cstr(j, "final", a->final && a->final < JOB_STATES ? job_state_name((enum job_state)a->final) : NULL);
     bool ended = a->ended_wall_ms != 0;
+    enum job_state final = ended ? attempt_final(a->final, a->reason, a->flags) : JOB_NONE;
+    json_cstr(j, "final", final ? job_state_name(final) : NULL);
     json_cstr(j, "reason", a->reason && a->reason < REASONS ? reason_name((enum reason)a->reason) : NULL);
     bool exited = ended && !a->signal && (a->reason == REASON_NONE || a->reason == REASON_EXIT);
     if (exited)

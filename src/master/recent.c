@@ -119,7 +119,7 @@ static void add_attempt(struct recent *r, const struct record *record)
         .node = { e->node },
         .start_wall_ms = record->at_wall_ms - e->run_ms,
         .end_wall_ms = record->at_wall_ms,
-        .final = e->final < JOB_STATES ? (enum job_state)e->final : JOB_NONE,
+        .final = attempt_final(e->final, e->reason, e->flags),
         .reason = e->reason < REASONS ? (enum reason)e->reason : REASON_NONE,
         .exit_code = e->exit_code,
         .signal = e->signal,
@@ -134,7 +134,7 @@ static void add_end(struct recent *r, const struct record *record, int64_t eligi
         forget_start(r, k);
     else if (e->reason != REASON_NODE_LOST && e->reason != REASON_NODE_REBOOTED)
         count_start(r, record->at_wall_ms - e->run_ms, eligible_wall_ms);
-    count_end(minute_of(r, record->at_wall_ms), e->final);
+    count_end(minute_of(r, record->at_wall_ms), attempt_final(e->final, e->reason, e->flags));
     add_attempt(r, record);
 }
 

@@ -361,6 +361,16 @@ def test_a_gang_says_what_it_waits_for(page, api):
     page.go(f'#/jobs/{job}')
     page.wait_text('succeeded', '.title')
     page.wait('document.querySelectorAll(".task-row").length === 2', 'its parts')
+    # One part fails, and the other is ended for it; the answers are as their schema says.
+    job = submit(api, 'test $ROTA_NODE_RANK != 1 || exit 3; sleep 1000', nodes=2)
+    ended(api, job)
+    attempts = api.get(f'/v1/jobs/{job}/attempts')['attempts']
+    assert {(a['task'], a['final'], a['reason']) for a in attempts} == {(0, 'cancelled', 'gang'), (1, 'failed', 'exit')}
+    assert {t['state'] for t in api.get(f'/v1/jobs/{job}/tasks')['tasks']} == {'cancelled', 'failed'}
+    assert 'job.gang_ended' in {e['event'] for e in api.get(f'/v1/jobs/{job}/events')['events']}
+    assert {(s['task'], s['state']) for s in api.get('/v1/gantt?since_s=60')['spans'] if s['job'] == job} == {(0, 'cancelled'), (1, 'failed')}
+    page.go('#/failures')
+    page.wait_text('exit 3', '.group')
 
 
 def test_the_use_of_a_job_is_drawn_while_it_runs(page, api):

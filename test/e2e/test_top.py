@@ -224,7 +224,8 @@ def test_what_others_write_breaks_nothing(cluster, terminal):
             assert columns_of(watch.shows('wide-'), 'wide-') == 'held'
             watch.keys('q')
             continue
-        shown = terminal(*words).shows('ended with 0') if words[0] != 'logs' else ''
+        view = terminal(*words)
+        shown = view.shows('ended with 0') + view.tmux('display-message', '-p', '#{pane_title}')
         assert 'owned' not in shown and '\u202e' not in shown
     for job in (*jobs.values(), hostile):
         cluster.ok('cancel', job)

@@ -257,6 +257,17 @@ void record_print(struct buf *out, const struct record *r)
     record_visit(r, &printer, out);
 }
 
+enum job_state attempt_final(uint32_t final, uint32_t reason, uint32_t flags)
+{
+    if (final || !(flags & END_OF_GANG) || reason >= REASONS)
+        return final < JOB_STATES ? (enum job_state)final : JOB_NONE;
+    if (reason == REASON_NONE)
+        return JOB_SUCCEEDED;
+    if (reason == REASON_GANG || reason == REASON_CANCELLED)
+        return JOB_CANCELLED;
+    return reason_infra((enum reason)reason) ? JOB_NONE : JOB_FAILED;
+}
+
 struct record_subject record_subject(const struct record *r)
 {
     struct record_subject s = { .task = TASK_SINGLE };

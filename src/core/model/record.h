@@ -11,6 +11,7 @@
 #include "base/mac.h"
 #include "core/model/ids.h"
 #include "core/model/resources.h"
+#include "core/model/states.h"
 #include "events.def"
 
 enum event_kind {
@@ -55,6 +56,10 @@ enum end_flags {
     END_CANCEL_LOST_RACE = 8, /* it was being cancelled but finished first */
     END_OF_GANG = 16         /* of a gang: what becomes of the task is decided when all of them have ended (GANG_ENDED) */
 };
+
+/* How an attempt ended, for those who look at attempts: of a part of a gang it is not decided with its end what becomes of the task.
+ * JOB_NONE: it is tried again. */
+enum job_state attempt_final(uint32_t final, uint32_t reason, uint32_t flags);
 
 const char *event_name(enum event_kind kind); /* "job.started" */
 void record_encode(struct buf *out, const struct record *r);

@@ -48,6 +48,10 @@ function layout(bars: Bar[], from: number) {
   return { rows, placed, height: y + 4 }
 }
 
+// The end of a part of a job on several nodes tells no state of its task: that is decided when all parts have ended.
+const OF_GANG = 16
+const partEnd = (reason: unknown) => (!reason || reason === 'none' ? 'succeeded' : reason === 'gang' || reason === 'cancelled' ? 'cancelled' : 'failed')
+
 export function Gantt() {
   const seconds = Number(route.value.query.get('window')) || 900
   const wanted = route.value.query.get('node')?.toLowerCase() ?? ''
@@ -59,6 +63,7 @@ export function Gantt() {
   const [state, setState] = useState<'loading' | 'ready'>('loading')
   const [cut, setCut] = useState(false)
   const [error, setError] = useState<unknown>(null)
+  const [planError, setPlanError] = useState<unknown>(null)
   const [version, bump] = useState(0)
   const [tip, setTip] = useState<{ x: number; y: number; text: string } | null>(null)
   const box = useRef<HTMLDivElement>(null)
@@ -73,6 +78,7 @@ export function Gantt() {
       setCut(answer.cut)
       setState('ready')
       setError(null)
+      setPlanError(null)
       bump((n) => n + 1)
     } catch (problem) {
       setError(problem)
@@ -82,7 +88,7 @@ export function Gantt() {
     if (e.event !== 'job.started' && e.event !== 'job.ended') return
     const at = Date.parse(e.at ?? '')
     const bar: Bar = { id: e.task === undefined ? String(e.job) : `${e.job}_${e.task}`, attempt: Number(e.attempt), node: String(e.node ?? '?'), from: at, to: null, state: 'running', reason: null }
-    if (e.event === 'job.ended') Object.assign(bar, { from: at - Number(e.run_ms ?? 0), to: at, state: e.final ?? 'retry_wait', reason: e.reason ?? null })
+    if (e.event === 'job.ended') Object.assign(bar, { from: at - Number(e.run_ms ?? 0), to: at, state: e.final ?? (Number(e.flags) & OF_GANG ? partEnd(e.reason) : 'retry_wait'), reason: e.reason ?? null })
     bars.current.set(keyOf(bar), bar)
   }
   useEffect(() => {
@@ -97,7 +103,7 @@ export function Gantt() {
   // What is planned moves with the plan; no event tells that.
   useEffect(() => {
     if (!future) return
-    const timer = setInterval(() => document.hidden || get<{ slots: Planned[] }>('/v1/plan?limit=5000').then((p) => { expected.current = p.slots.map(toPlanned); setError(null); bump((n) => n + 1) }, setError), 5000)
+    const timer = setInterval(() => document.hidden || get<{ slots: Planned[] }>('/v1/plan?limit=5000').then((p) => { expected.current = p.slots.map(toPlanned); setPlanError(null); bump((n) => n + 1) }, setPlanError), 5000)
     return () => clearInterval(timer)
   }, [future])
 
@@ -181,7 +187,7 @@ export function Gantt() {
           <div class="tabs">{WINDOWS.map(([label, s]) => <button key={s} class={s === seconds ? 'on' : ''} onClick={() => setQuery({ window: String(s) })}>{label}</button>)}</div>
         </div>
       </div>
-      {error !== null && <Failure of={error} again={load} />}
+      {(error ?? planError) !== null && <Failure of={error ?? planError} again={load} />}
       {state === 'loading' && !error ? <Loading /> : plan.placed.length === 0 && state === 'ready' ? (
         <Empty title="Nothing ran in this time">Choose a longer time above, or <a href="#/submit">submit a job</a>.</Empty>
       ) : (
