@@ -18,6 +18,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.request
 
 import pika
 import pytest
@@ -135,6 +136,20 @@ class World(Parts):
             assert not [n for n in self.json('nodes')['nodes'] if n['state'] == 'down']
             time.sleep(min(5 if FULL else 1, max(0, end - time.monotonic())))
 
+    def metric(self, name, worker=None):
+        """Of the master or of a worker: the sum over all labels."""
+        with open(self.environment['ROTA_TOKEN_FILE'], encoding='ascii') as file:
+            token = file.read().strip()
+
+        def read(url):
+            return urllib.request.urlopen(urllib.request.Request(url, headers={'Authorization': f'Bearer {token}'}), timeout=60).read().decode()
+
+        where = self.environment['ROTA_MASTER'] + '/metrics'
+        if worker:
+            targets = json.loads(read(self.environment['ROTA_MASTER'] + '/v1/sd/prometheus'))
+            where = next('http://' + t['targets'][0] + '/metrics' for t in targets if t['labels']['__meta_rota_node'] == worker)
+        return sum(float(line.split()[-1]) for line in read(where).splitlines() if line.split('{')[0].split(' ')[0] == name)
+
     def counts(self):
         return {state: n for state, n in self.json('stats')['jobs'].items() if n}
 
@@ -241,6 +256,7 @@ def test_broker_killed_and_started_again(world, broker):
     w.nobody_down(seconds)
     broker.start()
     w.end_faults('killed and started again', time.monotonic())
+    assert w.metric('rota_bus_reconnects_total') >= 1 and w.metric('rota_bus_reconnects_total', 'worker-1') >= 1
 
 
 def test_broker_frozen(world, broker):
@@ -469,6 +485,7 @@ def test_messages_lost_repeated_late_and_shuffled(world, broker, between):
     check_journal(w, events, kinds)
     print(json.dumps({'jobs': len(w.jobs), 'events': len(events), 'seed': SEED, **between.counts}), flush=True)
     assert between.counts['lost'] > 10 and between.counts['repeats'] > 30 and between.counts['delayed'] > 20, between.counts
+    assert w.metric('rota_stale_messages_total') > 0
     assert w.crash('master', signal.SIGTERM) == 0
     w.ok('inspect', os.path.join(w.state, 'master'))
 

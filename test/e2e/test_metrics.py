@@ -256,7 +256,7 @@ def test_everything_moves(watched):
         ('WORKER', 'rota_worker_spool_bytes'), ('MASTER', 'rota_sse_gaps_total'),
         ('MASTER', 'rota_start_estimate_error_seconds'),
     }
-    only_when_ill = {  # a lost race, a broker's faults
+    only_when_ill = {  # a lost race, a broker's faults: test_amqp.py, but for what is dropped
         ('MASTER', 'rota_stale_messages_total'), ('MASTER', 'rota_bus_reconnects_total'), ('MASTER', 'rota_bus_dropped_messages_total'),
         ('WORKER', 'rota_bus_dropped_messages_total'),
     }

@@ -218,7 +218,7 @@ def test_what_others_write_breaks_nothing(cluster, terminal):
     top.keys('q')
     top.shows(r'^ended with 0')
     # The other views of the same.
-    for words in (('ls',), ('ls', '--watch'), ('show', jobs['markup']), ('why', jobs['bidi']), ('logs', hostile)):
+    for words in (('ls',), ('ls', '--watch'), ('show', jobs['markup']), ('why', jobs['bidi']), ('logs', hostile), ('events', '--since', '0')):
         if '--watch' in words:
             watch = terminal(*words)
             assert columns_of(watch.shows('wide-'), 'wide-') == 'held'
