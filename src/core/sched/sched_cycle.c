@@ -284,7 +284,7 @@ static bool try_unplanned(struct sched *s, struct cycle *c, struct demand *d)
     struct unplanned u = { s, shape };
     if (sched_shape_limited(s, shape))
         return false;
-    struct node *one, **nodes = d->nodes > 1 ? nodes_of(s, d) : &one;
+    struct node *one = NULL, **nodes = d->nodes > 1 ? nodes_of(s, d) : &one;
     bool found = !sched_slot(s, j->id.n, 0) &&
                  (d->nodes > 1 ? sched_gang_place(s, d, takes_no_slot, &u, nodes) > 0 : (one = sched_place(s, &d->need, takes_no_slot, &u)) != NULL);
     if (found)
@@ -306,7 +306,7 @@ static bool try_active(struct sched *s, struct cycle *c, struct demand *d)
     struct job *j = shape_first(shape);
     bool late = in_the_way(s, c, shape);
     struct leave leave = { &c->head, &d->need };
-    struct node *one, **nodes = d->nodes > 1 ? nodes_of(s, d) : &one;
+    struct node *one = NULL, **nodes = d->nodes > 1 ? nodes_of(s, d) : &one;
     size_t count = place(s, d, late ? &leave : NULL, nodes);
     for (size_t i = 0; i < count && late; i++)
         if (nodes[i]->kept)

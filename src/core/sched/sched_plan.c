@@ -123,7 +123,8 @@ static void keep(const struct sched *s, const struct demand *d, const struct cha
     for (; out->count < d->nodes; out->count++) {
         struct kept_room *k = &out->kept[out->count];
         *k = (struct kept_room){ .node = chances[out->count].node };
-        room_at(s, k->node, &d->need, out->at_wall_ms, &(int64_t){ 0 }, &k->extra);
+        int64_t at_wall_ms;
+        room_at(s, k->node, &d->need, out->at_wall_ms, &at_wall_ms, &k->extra);
         k->node->kept = (uint32_t)out->count + 1;
     }
 }
