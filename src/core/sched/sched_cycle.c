@@ -109,13 +109,14 @@ static bool leaves_enough(void *arg, const struct index_node *place)
     return !n->kept || resources_fit(l->need, &l->head->kept[n->kept - 1].extra);
 }
 
-/* The node, or of a gang the nodes, where the demand has room. `leave`: NULL: it may take whatever is free. How many: all that
- * it asks for, or 0. `out` has room for them. */
-static size_t place(struct sched *s, const struct demand *d, struct leave *leave, struct node **out)
+/* The node, or of a gang the nodes, where the demand has room, among those that `accepts` (NULL: all). How many: all that it asks
+ * for, or 0. `out` has room for them. */
+static size_t place(struct sched *s, const struct demand *d, bool (*accepts)(void *arg, const struct index_node *n), void *arg,
+                    struct node **out)
 {
     if (d->nodes > 1)
-        return sched_gang_place(s, d, leave ? leaves_enough : NULL, leave, out);
-    out[0] = sched_place(s, &d->need, leave ? leaves_enough : NULL, leave);
+        return sched_gang_place(s, d, accepts, arg, out);
+    out[0] = sched_place(s, &d->need, accepts, arg);
     return out[0] != NULL;
 }
 
@@ -285,8 +286,7 @@ static bool try_unplanned(struct sched *s, struct cycle *c, struct demand *d)
     if (sched_shape_limited(s, shape))
         return false;
     struct node *one = NULL, **nodes = d->nodes > 1 ? nodes_of(s, d) : &one;
-    bool found = !sched_slot(s, j->id.n, 0) &&
-                 (d->nodes > 1 ? sched_gang_place(s, d, takes_no_slot, &u, nodes) > 0 : (one = sched_place(s, &d->need, takes_no_slot, &u)) != NULL);
+    bool found = !sched_slot(s, j->id.n, 0) && place(s, d, takes_no_slot, &u, nodes);
     if (found)
         dispatch(s, j, nodes, RULE_UNPLANNED, NULL);
     else
@@ -307,13 +307,13 @@ static bool try_active(struct sched *s, struct cycle *c, struct demand *d)
     bool late = in_the_way(s, c, shape);
     struct leave leave = { &c->head, &d->need };
     struct node *one = NULL, **nodes = d->nodes > 1 ? nodes_of(s, d) : &one;
-    size_t count = place(s, d, late ? &leave : NULL, nodes);
+    size_t count = place(s, d, late ? leaves_enough : NULL, &leave, nodes);
     for (size_t i = 0; i < count && late; i++)
         if (nodes[i]->kept)
             resources_sub(&c->head.kept[nodes[i]->kept - 1].extra, &d->need);
     if (count)
         dispatch(s, j, nodes, rule_of(c, !late), c->head.job);
-    else if (late && place(s, d, NULL, nodes))
+    else if (late && place(s, d, NULL, NULL, nodes))
         shape_aside(s, c, d); /* Another shape of the demand may take less time. */
     else
         sched_demand_park(s, d, !could_fit_empty(s, d));
@@ -357,7 +357,7 @@ static bool prepare(struct sched *s)
     for (size_t i = 0; i < s->active.count;) {
         struct demand *d = heap_entry(s->active.nodes[i], struct demand, node);
         struct node *one;
-        if (d->nodes > 1 ? sched_gang_fits(s, d, false) : place(s, d, NULL, &one)) {
+        if (d->nodes > 1 ? sched_gang_fits(s, d, false) : place(s, d, NULL, NULL, &one)) {
             i++;
         } else {
             sched_demand_park(s, d, !could_fit_empty(s, d));
