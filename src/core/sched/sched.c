@@ -264,7 +264,7 @@ void sched_end_attempt(struct sched *s, struct run *r, const struct attempt_resu
                             .stderr_bytes = result->stderr_bytes,
                             .flags = result->flags };
     bool lost = reason == REASON_NODE_LOST || reason == REASON_NODE_REBOOTED;
-    bool gang = j->is_array && j->array->gang, breaks = gang && reason != REASON_NONE && !r->cancelling;
+    bool gang = job_is_gang(j), breaks = gang && reason != REASON_NONE && !r->cancelling;
     if (gang) {
         e->flags |= END_OF_GANG;
         reason = sched_gang_reason(r, reason);
@@ -300,7 +300,7 @@ void sched_end_attempt(struct sched *s, struct run *r, const struct attempt_resu
 void sched_revoke(struct sched *s, struct run *r, enum reason reason)
 {
     struct job *j = r->job;
-    bool gang = j->is_array && j->array->gang, cancelled = gang ? j->cancelled : r->cancelling, breaks = gang && !r->cancelling;
+    bool gang = job_is_gang(j), cancelled = gang ? j->cancelled : r->cancelling, breaks = gang && !r->cancelling;
     struct record rec = { .kind = EV_REVOKED };
     rec.revoked = (struct ev_revoked){ j->id.n, r->ref.task, r->ref.attempt, r->node->id.n, reason, cancelled ? JOB_CANCELLED : 0 };
     sched_emit(s, &rec);
@@ -335,7 +335,7 @@ static void settle_job(struct sched *s, struct job *j)
         sched_emit(s, &rec);
         return;
     }
-    if (j->is_array && j->array->gang)
+    if (job_is_gang(j))
         sched_gang_settle(s, j);
     if (j->is_array) {
         const uint32_t *n = j->array->counts;

@@ -375,7 +375,7 @@ static void run_open(struct sched *s, struct job *j, const struct ev_assigned *e
         j->array->open++;
     else
         j->run = r;
-    if (j->is_array && j->array->gang) {
+    if (job_is_gang(j)) {
         if (!j->array->members)
             j->array->members = mem_zero(j->array->tasks, sizeof *j->array->members);
         j->array->members[e->task] = n->id;
@@ -875,7 +875,7 @@ static int apply_revoked(struct sched *s, const struct record *rec, struct err *
                    rec->at_wall_ms);
     else
         task_requeue(s, j, e->task);
-    if (j->is_array && j->array->gang)
+    if (job_is_gang(j))
         sched_gang_broken(s, j);
     if (sched_job(s, (job_id){ e->job }))
         job_changed(s, j);
@@ -904,7 +904,7 @@ static int apply_ended(struct sched *s, const struct record *rec, struct err *er
         REFUSE("the end of attempt %u of job %" PRIu64 " makes no sense", e->attempt, e->job);
     struct job *j = r->job;
     bool of_gang = e->flags & END_OF_GANG;
-    if (of_gang && (!j->is_array || !j->array->gang || e->final))
+    if (of_gang && (!job_is_gang(j) || e->final))
         REFUSE("attempt %u of job %" PRIu64 " is not one of a gang", e->attempt, e->job);
     bool lost = e->reason == REASON_NODE_LOST || e->reason == REASON_NODE_REBOOTED;
     if (!j->start_wall_ms && !(e->flags & END_MAY_HAVE_RUN))
@@ -1042,7 +1042,7 @@ static int apply_gang_ended(struct sched *s, const struct record *rec, struct er
     struct job *j = live_job(s, e->job, rec, err);
     if (!j)
         return -(int)ERR_CORRUPT;
-    if (!j->is_array || !j->array->gang || j->array->open || e->reason >= REASONS || e->final >= JOB_STATES ||
+    if (!job_is_gang(j) || j->array->open || e->reason >= REASONS || e->final >= JOB_STATES ||
         (e->final && !job_state_terminal((enum job_state)e->final)))
         REFUSE("gang %" PRIu64 " can not have ended", e->job);
     struct cell *first = &j->array->cells[0]; /* Counts for all of them. */

@@ -133,7 +133,7 @@ void sched_note_start(struct sched *s, const struct run *r, int64_t ran_ms)
     struct start_note note = {
         .queue = job_class(s, j)->queue, .wait_ms = -1, .dispatch_ms = -1, .estimate_error_ms = -1, .start_error_ms = -1
     };
-    if (r->ref.attempt == 1 && (r->ref.task == 0 || !j->is_array || !j->array->gang)) { /* A gang has waited once. */
+    if (r->ref.attempt == 1 && (r->ref.task == 0 || !job_is_gang(j))) { /* A gang has waited once. */
         note.wait_ms = not_negative(s->wall_ms - ran_ms - eligible_since(j));
         note.start_error_ms = sched_estimate_error_ms(s, j, s->wall_ms - ran_ms);
     }

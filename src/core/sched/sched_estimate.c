@@ -90,7 +90,7 @@ static void note_all(struct sched *s)
 int64_t sched_estimate_error_ms(struct sched *s, const struct job *j, int64_t start_wall_ms)
 {
     const struct kept *k = s->estimates ? kept_of(s->estimates, j->id.n) : NULL;
-    if (!k || (j->is_array && !j->array->gang))
+    if (!k || (j->is_array && !job_is_gang(j)))
         return -1;
     int64_t error_ms = start_wall_ms - k->notes[0].start_wall_ms;
     return error_ms < 0 ? -error_ms : error_ms;

@@ -743,7 +743,7 @@ static int finish_job(struct sched_restore *r, struct err *err)
         sched_count_state(s, j, JOB_NONE, shown, counts[state]);
         uint32_t open = task_open((enum job_state)state) ? counts[state] : 0;
         r->open += open;
-        r->open_of_gangs += j->is_array && j->array->gang ? open : 0;
+        r->open_of_gangs += job_is_gang(j) ? open : 0;
     }
     r->waiting += counts[JOB_RETRY_WAIT];
     s->stats.jobs[j->state]++;

@@ -603,6 +603,7 @@ static inline uint32_t sched_tasks_waiting(const struct job *j)
         return j->array->counts[JOB_QUEUED] + j->array->counts[JOB_RETRY_WAIT];
     return j->state == JOB_HELD || j->state == JOB_BLOCKED || j->state == JOB_QUEUED || j->state == JOB_RETRY_WAIT;
 }
+static inline bool job_is_gang(const struct job *j) { return j->is_array && j->array->gang; }
 static inline struct class *job_class(const struct sched *s, const struct job *j) { return &s->classes[j->class]; }
 /* As what a task counts that is in `state`: when an array is held or blocked, so are its tasks that wait. */
 static inline enum job_state job_task_shown(const struct job *j, enum job_state state)

@@ -99,7 +99,7 @@ size_t sched_walk(const struct sched *s, size_t tasks_max, struct walked **out, 
         }
     }
     *deeper = f.count > 0 || tasks > tasks_max;
-    bool gang = count && walked[count - 1].job->is_array && walked[count - 1].job->array->gang;
+    bool gang = count && job_is_gang(walked[count - 1].job);
     if (tasks > tasks_max && !gang)
         walked[count - 1].tasks -= (uint32_t)(tasks - tasks_max);
     else if (tasks > tasks_max && count > 1)

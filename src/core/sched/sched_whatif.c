@@ -100,7 +100,7 @@ static int without(struct sched *s, node_id id, struct err *err)
         uint64_t job = r->job->id.n;
         uint32_t task = r->ref.task;
         bool goes = r->cancelling;
-        if (r->job->is_array && r->job->array->gang && !goes) {
+        if (job_is_gang(r->job) && !goes) {
             rc = rc == 0 ? gang_again(s, r->job, err) : rc;
             continue;
         }
